@@ -1,0 +1,7 @@
+namespace Engine.Cli.Tests;
+
+public class SmokeTests
+{
+    [Fact]
+    public void One() => Assert.Equal(2, 1 + 1);
+}
