@@ -1,0 +1,55 @@
+namespace Engine.Tensors;
+
+/// <summary>
+/// Files that appear whole or not at all: content goes to a temporary name in the same directory, is flushed to the
+/// disk, and is renamed over the target. A failure leaves neither the temporary file nor a changed target.
+/// </summary>
+public static class AtomicFile
+{
+    /// <summary>Writes <paramref name="path"/> through <paramref name="write"/>; creates the directory if needed.</summary>
+    /// <exception cref="EngineDataException">The disk is full or the place cannot be written.</exception>
+    public static void Write(string path, Action<Stream> write)
+    {
+        ArgumentNullException.ThrowIfNull(write);
+        string full = Path.GetFullPath(path);
+        string temporary = $"{full}.{Environment.ProcessId:x}.tmp";
+        try
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(full)!);
+            using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.ReadWrite, FileShare.None, 1 << 16))
+            {
+                write(stream);
+                stream.Flush(flushToDisk: true);
+            }
+
+            File.Move(temporary, full, overwrite: true);
+        }
+        catch (Exception error)
+        {
+            TryDelete(temporary);
+            if (error is IOException or UnauthorizedAccessException)
+            {
+                throw new EngineDataException($"cannot write {path}: {error.Message}", error);
+            }
+
+            throw;
+        }
+    }
+
+    /// <summary>Writes <paramref name="content"/> as UTF-8 without a byte order mark.</summary>
+    /// <exception cref="EngineDataException">The disk is full or the place cannot be written.</exception>
+    public static void WriteAllText(string path, string content) =>
+        Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(content)));
+
+    private static void TryDelete(string path)
+    {
+        try
+        {
+            File.Delete(path);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // The original failure is the one to report; a leftover temporary file is the lesser harm.
+        }
+    }
+}
