@@ -1,0 +1,102 @@
+namespace Engine.Tensors;
+
+public sealed partial class Tensor
+{
+    /// <summary>A new contiguous tensor whose content is undefined.</summary>
+    public static Tensor Empty(Shape shape, DType dtype, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return new Tensor(device.Allocate(shape.Elements * dtype.Size()), dtype, shape, Strides.Contiguous(shape));
+    }
+
+    /// <summary>A new contiguous tensor of zeros.</summary>
+    public static Tensor Zeros(Shape shape, DType dtype, Device device)
+    {
+        Tensor tensor = Empty(shape, dtype, device);
+        tensor.Clear();
+        return tensor;
+    }
+
+    /// <summary>A new tensor on <paramref name="device"/> with the elements of a host array.</summary>
+    public static Tensor From<T>(ReadOnlySpan<T> elements, Shape shape, Device device)
+        where T : unmanaged
+    {
+        if (elements.Length != shape.Elements)
+        {
+            throw new ArgumentException($"{elements.Length} elements do not fill shape {shape}");
+        }
+
+        Tensor tensor = Empty(shape, DTypes.Of<T>(), device);
+        tensor.CopyFrom(elements);
+        return tensor;
+    }
+
+    /// <inheritdoc cref="From{T}(ReadOnlySpan{T}, Shape, Device)"/>
+    public static Tensor From<T>(T[] elements, Shape shape, Device device)
+        where T : unmanaged => From((ReadOnlySpan<T>)elements, shape, device);
+
+    /// <summary>A new contiguous tensor like this one (dtype, shape, device), content undefined.</summary>
+    public Tensor EmptyLike() => Empty(Shape, DType, Device);
+
+    /// <summary>A new contiguous tensor like this one with another dtype, content undefined.</summary>
+    public Tensor EmptyLike(DType dtype) => Empty(Shape, dtype, Device);
+
+    /// <summary>A new tensor of zeros like this one.</summary>
+    public Tensor ZerosLike() => Zeros(Shape, DType, Device);
+
+    /// <summary>A contiguous copy on the same device; this tensor is contiguous.</summary>
+    public Tensor Clone()
+    {
+        if (!IsContiguous)
+        {
+            throw new InvalidOperationException($"cannot clone {this}: not contiguous; use Kernels.Copy");
+        }
+
+        Tensor copy = EmptyLike();
+        Device.Copy(Pointer, copy.Pointer, ByteLength);
+        return copy;
+    }
+
+    /// <summary>Copies a contiguous tensor to another device (or makes another share of it when it is there already).</summary>
+    public Tensor To(Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (ReferenceEquals(device, Device))
+        {
+            return Share();
+        }
+
+        if (!IsContiguous)
+        {
+            throw new InvalidOperationException($"cannot move {this}: not contiguous");
+        }
+
+        Tensor result = Empty(Shape, DType, device);
+        if (Device.Kind == DeviceKind.Cpu)
+        {
+            device.CopyFromHost(HostBytes(), result.Pointer);
+        }
+        else if (device.Kind == DeviceKind.Cpu)
+        {
+            Device.CopyToHost(Pointer, result.HostBytes());
+        }
+        else
+        {
+            using Tensor host = To(Device.Cpu);
+            device.CopyFromHost(host.HostBytes(), result.Pointer);
+        }
+
+        return result;
+    }
+
+    /// <summary>The bytes of a contiguous host tensor of at most 2³¹ − 1 bytes.</summary>
+    public unsafe Span<byte> HostBytes()
+    {
+        if (Device.Kind != DeviceKind.Cpu || !IsContiguous)
+        {
+            throw new InvalidOperationException($"no host bytes of {this}, contiguous: {IsContiguous}");
+        }
+
+        return new Span<byte>((void*)Pointer, checked((int)ByteLength));
+    }
+}
