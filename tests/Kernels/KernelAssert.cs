@@ -1,0 +1,75 @@
+using Engine.Kernels.Cpu;
+using Engine.Tensors;
+
+namespace Engine.Kernels.Tests;
+
+/// <summary>What every op's test asserts.</summary>
+internal static class KernelAssert
+{
+    /// <summary>The float dtypes, for <c>MemberData</c>.</summary>
+    public static TheoryData<DType> FloatTypes => [DType.F32, DType.F64, DType.BF16, DType.F16];
+
+    /// <summary>
+    /// Every element is within the case's bound of the exact value, and nothing around the tensor was written.
+    /// <paramref name="magnitude"/> holds the bound's S for each element; without it S is |exact|.
+    /// </summary>
+    public static void Close(OpCase op, ReadOnlySpan<double> exact, GuardedTensor actual, double[]? magnitude = null)
+    {
+        actual.AssertGuards();
+        ErrorBound bound = op.Error(actual.Tensor.DType);
+        double[] values = actual.ToDoubles();
+        Assert.Equal(exact.Length, values.Length);
+        for (int i = 0; i < values.Length; i++)
+        {
+            double allowed = bound.Allowed(exact[i], magnitude is null ? 0 : magnitude[i]);
+            double error = Math.Abs(values[i] - exact[i]);
+
+            // Written so that NaN fails.
+            if (!(error <= allowed))
+            {
+                Assert.Fail($"{op} {actual.Tensor}: element {i} is {values[i]:R}, exact {exact[i]:R}, off by {error:E3}, allowed {allowed:E3}");
+            }
+        }
+    }
+
+    /// <summary>
+    /// <paramref name="run"/> makes its tensors and returns the outputs; their bits are the same with 1, 2 and 5 threads.
+    /// For tests in the collection <c>CpuParallel</c>, which run beside no other.
+    /// </summary>
+    public static void SameBitsForEveryThreadCount(Func<GuardedTensor[]> run)
+    {
+        int before = CpuParallel.ThreadCount;
+        try
+        {
+            CpuParallel.ThreadCount = 1;
+            List<byte[]> expected = Run(run);
+            foreach (int threads in new[] { 2, 5 })
+            {
+                CpuParallel.ThreadCount = threads;
+                List<byte[]> actual = Run(run);
+                Assert.Equal(expected.Count, actual.Count);
+                for (int i = 0; i < actual.Count; i++)
+                {
+                    Assert.True(expected[i].AsSpan().SequenceEqual(actual[i]), $"output {i} differs with {threads} threads");
+                }
+            }
+        }
+        finally
+        {
+            CpuParallel.ThreadCount = before;
+        }
+    }
+
+    private static List<byte[]> Run(Func<GuardedTensor[]> run)
+    {
+        var bytes = new List<byte[]>();
+        foreach (GuardedTensor tensor in run())
+        {
+            tensor.AssertGuards();
+            bytes.Add(tensor.ToBytes());
+            tensor.Dispose();
+        }
+
+        return bytes;
+    }
+}
