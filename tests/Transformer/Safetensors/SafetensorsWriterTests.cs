@@ -15,9 +15,9 @@ public class SafetensorsWriterTests
     }
 
     [Fact]
-    public void Writes_the_bytes_of_the_reference_serializer()
+    public void Follows_the_rules_of_the_reference_serializer()
     {
-        // What safetensors.torch.save gives for these tensors: widest element type first, then by name, padded to 8.
+        // The rules of the reference serializer, applied by hand: widest element type first, then by name, padded to 8.
         using var stream = new MemoryStream();
         SafetensorsWriter.Write(
             stream,
