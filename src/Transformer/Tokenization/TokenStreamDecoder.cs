@@ -32,7 +32,7 @@ public sealed class TokenStreamDecoder
     public string Add(int id)
     {
         _window.Add(id);
-        string text = _tokenizer.Decode(_window, _skipSpecialTokens);
+        string text = DecodeWindow();
         bool complete = text.Length > _shown.Length && !text.EndsWith('\uFFFD');
         return complete || _window.Count - _shownIds > LongestWait ? Show(text) : "";
     }
@@ -40,7 +40,7 @@ public sealed class TokenStreamDecoder
     /// <summary>Ends the stream: returns what was held back, incomplete bytes as U+FFFD, and starts afresh.</summary>
     public string Flush()
     {
-        string rest = NewPart(_tokenizer.Decode(_window, _skipSpecialTokens));
+        string rest = NewPart(DecodeWindow());
         _window.Clear();
         _shown = "";
         _shownIds = 0;
@@ -52,10 +52,12 @@ public sealed class TokenStreamDecoder
         string part = NewPart(text);
         // Keep the ids shown last as the context of the next ones, and forget those before them.
         _window.RemoveRange(0, _shownIds);
-        _shown = _tokenizer.Decode(CollectionsMarshal.AsSpan(_window), _skipSpecialTokens);
+        _shown = DecodeWindow();
         _shownIds = _window.Count;
         return part;
     }
+
+    private string DecodeWindow() => _tokenizer.Decode(CollectionsMarshal.AsSpan(_window), _skipSpecialTokens);
 
     private string NewPart(string text)
     {

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Engine.Tensors;
 
 namespace Engine.Transformer.Tokenization;
@@ -134,10 +133,6 @@ public sealed class Tokenizer
 
         return _parts.Decoder is null ? string.Join(' ', tokens) : string.Concat(_parts.Decoder.Apply(tokens));
     }
-
-    /// <summary>The text of a list of ids; see <see cref="Decode(ReadOnlySpan{int}, bool)"/>.</summary>
-    public string Decode(List<int> ids, bool skipSpecialTokens = true) =>
-        Decode(CollectionsMarshal.AsSpan(ids), skipSpecialTokens);
 
     /// <summary>The token with an id, in the vocabulary's own spelling (a space is "Ġ" or "▁"), or null.</summary>
     public string? IdToToken(int id) => _parts.Added.ContentOf(id) ?? _parts.Model.Tokens.GetValueOrDefault(id);
