@@ -1,0 +1,24 @@
+using Engine.Tensors;
+
+namespace Engine.Kernels;
+
+/// <summary>Copies between tensors of one dtype and shape whose strides are free: transposes, slices, concatenation.</summary>
+public static class Copy
+{
+    /// <summary>y = x. Any dtype; equal shapes; any non-negative strides; the memory of the two does not overlap.</summary>
+    /// <exception cref="ArgumentException">Dtype, shape or device differ.</exception>
+    public static void Run(Tensor x, Tensor y)
+    {
+        const string Op = "Copy.Run";
+        ArgumentNullException.ThrowIfNull(x);
+        Check.Like(Op, y, x);
+        switch (x.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                CopyCpu.Run(x, y);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, x.Device);
+        }
+    }
+}
