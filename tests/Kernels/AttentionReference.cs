@@ -1,5 +1,3 @@
-using Engine.Tensors;
-
 namespace Engine.Kernels.Tests;
 
 /// <summary>Attention from its definition, in double, with the magnitudes of <see cref="AttentionCase.Error"/>.</summary>

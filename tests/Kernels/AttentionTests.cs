@@ -1,4 +1,3 @@
-using Engine.Kernels.Tests.Cpu;
 using Engine.Tensors;
 
 namespace Engine.Kernels.Tests;

@@ -1,6 +1,6 @@
 using System.Numerics;
 using System.Runtime.Intrinsics;
-using static Engine.Kernels.Cpu.VectorMath;
+using static Engine.Kernels.Cpu.Vector512Math;
 
 namespace Engine.Kernels;
 

@@ -2,7 +2,7 @@ using System.Numerics;
 using System.Runtime.Intrinsics;
 using Engine.Kernels.Cpu;
 using Engine.Tensors;
-using static Engine.Kernels.Cpu.VectorMath;
+using static Engine.Kernels.Cpu.Vector512Math;
 
 namespace Engine.Kernels;
 

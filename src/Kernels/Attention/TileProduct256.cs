@@ -1,5 +1,5 @@
 using System.Runtime.Intrinsics;
-using static Engine.Kernels.Cpu.VectorMath;
+using static Engine.Kernels.Cpu.Vector512Math;
 
 namespace Engine.Kernels;
 

@@ -7,7 +7,7 @@ namespace Engine.Kernels.Cpu;
 /// SIMD arithmetic that is generic over <see cref="float"/> and <see cref="double"/>: the type tests fold away when the
 /// method is compiled for one of the two.
 /// </summary>
-internal static class VectorMath
+internal static class Vector512Math
 {
     /// <summary>Below this the single precision exponential returns 0: e⁻⁸⁶ ≈ 4.5·10⁻³⁸ is near the smallest normal number.</summary>
     public const float SmallestExponent = -86f;

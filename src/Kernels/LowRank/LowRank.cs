@@ -1,0 +1,134 @@
+using Engine.Tensors;
+
+namespace Engine.Kernels;
+
+/// <summary>
+/// The low-rank path of LoRA (Hu et al. 2021, §4.1): y += scale·(x·Aᵀ)·Bᵀ, its gradients, and the same for a batch whose
+/// rows use different adapters. Sums run in fp32 (fp64 when all tensors are f64); x, A, B, y and the gradients may each
+/// be f32, bf16 or f16.
+/// </summary>
+/// <remarks>
+/// With s = scale·x·Aᵀ [R, r] and y = y₀ + s·Bᵀ: dB = dyᵀ·s; ds = scale·dy·B is the gradient with respect to x·Aᵀ, so
+/// dA = dsᵀ·x and dx = ds·A. The scale is applied in fp32 and never folded into a stored matrix.
+/// A matrix of rank 2 may have a gap between its rows; a tensor of another rank is contiguous and R is the product of all
+/// extents but the last.
+/// </remarks>
+public static class LowRank
+{
+    /// <summary>y += scale·(x·Aᵀ)·Bᵀ.</summary>
+    /// <param name="x">Input [R, K].</param>
+    /// <param name="a">Down-projection [r, K].</param>
+    /// <param name="b">Up-projection [N, r].</param>
+    /// <param name="scale">α/r or α/√r.</param>
+    /// <param name="y">Added to, [R, N].</param>
+    /// <param name="s">Optional result [R, r]: scale·x·Aᵀ for the backward, rounded to its dtype (f32 loses nothing).</param>
+    /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
+    public static void Forward(Tensor x, Tensor a, Tensor b, float scale, Tensor y, Tensor? s = null)
+    {
+        const string Op = "LowRank.Forward";
+        RowMatrix input = RowMatrix.Of(Op, x, x);
+        (RowMatrix down, RowMatrix up) = Adapter(Op, a, b, x, input.Columns);
+        RowMatrix output = RowMatrix.Of(Op, y, x).Sized(Op, y, input.Rows, up.Rows);
+        RowMatrix saved = s is null ? default : RowMatrix.Of(Op, s, x).Sized(Op, s, input.Rows, down.Rows);
+        switch (x.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                LowRankCpu.Forward(input, down, up, scale, output, saved);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, x.Device);
+        }
+    }
+
+    /// <summary>The gradients of <see cref="Forward"/>; each is added to, and none is computed where it is null.</summary>
+    /// <param name="dy">Gradient of y, [R, N].</param>
+    /// <param name="x">As in the forward.</param>
+    /// <param name="a">As in the forward.</param>
+    /// <param name="b">As in the forward.</param>
+    /// <param name="s">What the forward saved.</param>
+    /// <param name="scale">As in the forward.</param>
+    /// <param name="dx">Added to, [R, K].</param>
+    /// <param name="dA">Added to, [r, K].</param>
+    /// <param name="dB">Added to, [N, r].</param>
+    /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
+    public static void Backward(
+        Tensor dy, Tensor x, Tensor a, Tensor b, Tensor s, float scale, Tensor? dx, Tensor? dA, Tensor? dB)
+    {
+        const string Op = "LowRank.Backward";
+        RowMatrix input = RowMatrix.Of(Op, x, x);
+        (RowMatrix down, RowMatrix up) = Adapter(Op, a, b, x, input.Columns);
+        RowMatrix gradient = RowMatrix.Of(Op, dy, x).Sized(Op, dy, input.Rows, up.Rows);
+        RowMatrix saved = RowMatrix.Of(Op, s, x).Sized(Op, s, input.Rows, down.Rows);
+        RowMatrix dInput = dx is null ? default : RowMatrix.Of(Op, dx, x).Sized(Op, dx, input.Rows, input.Columns);
+        RowMatrix dDown = dA is null ? default : RowMatrix.Of(Op, dA, x).Sized(Op, dA, down.Rows, down.Columns);
+        RowMatrix dUp = dB is null ? default : RowMatrix.Of(Op, dB, x).Sized(Op, dB, up.Rows, up.Columns);
+        switch (x.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                LowRankCpu.Backward(gradient, input, down, up, saved, scale, dInput, dDown, dUp);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, x.Device);
+        }
+    }
+
+    /// <summary>
+    /// <see cref="Forward"/> for rows that use different adapters, also of different ranks. Rows outside all groups keep y.
+    /// A row's result does not depend on the other rows' adapters.
+    /// </summary>
+    /// <param name="x">Input [R, K].</param>
+    /// <param name="groups">In ascending order of rows, without overlap.</param>
+    /// <param name="y">Added to, [R, N].</param>
+    /// <exception cref="ArgumentException">Shapes, dtypes, devices or groups do not fit.</exception>
+    public static void ForwardGrouped(Tensor x, ReadOnlySpan<RowGroup> groups, Tensor y)
+    {
+        const string Op = "LowRank.ForwardGrouped";
+        RowMatrix input = RowMatrix.Of(Op, x, x);
+        RowMatrix output = RowMatrix.Of(Op, y, x);
+        output = output.Sized(Op, y, input.Rows, output.Columns);
+        int next = 0;
+        for (int i = 0; i < groups.Length; i++)
+        {
+            RowGroup group = groups[i];
+            if (group.Start < next || group.Count < 0 || group.Count > input.Rows - group.Start)
+            {
+                throw new ArgumentException(
+                    $"{Op}: group {i} has {group.Count} rows from {group.Start}; groups lie within {input.Rows} rows, in ascending order, without overlap",
+                    nameof(groups));
+            }
+
+            next = group.Start + group.Count;
+            (_, RowMatrix up) = Adapter(Op, group.A, group.B, x, input.Columns);
+            if (up.Rows != output.Columns)
+            {
+                Check.Throw(Op, nameof(groups), $"has to have B with {output.Columns} rows in group {i}", group.B);
+            }
+        }
+
+        switch (x.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                LowRankCpu.ForwardGrouped(input, groups, output);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, x.Device);
+        }
+    }
+
+    private static (RowMatrix Down, RowMatrix Up) Adapter(string op, Tensor a, Tensor b, Tensor x, int columns)
+    {
+        RowMatrix down = RowMatrix.Of(op, a, x);
+        RowMatrix up = RowMatrix.Of(op, b, x);
+        if (down.Columns != columns)
+        {
+            Check.Throw(op, nameof(a), $"has to have {columns} columns", a);
+        }
+
+        if (up.Columns != down.Rows)
+        {
+            Check.Throw(op, nameof(b), $"has to have {down.Rows} columns, A's rank", b);
+        }
+
+        return (down, up);
+    }
+}

@@ -1,0 +1,223 @@
+using Engine.Tensors;
+
+namespace Engine.Kernels.Tests;
+
+[Collection(nameof(Kernels.Cpu.CpuParallel))]
+public sealed class LowRankTests
+{
+    private const float Scale = 1.75f;
+
+    /// <summary>Activation dtype, dtype of A and B, and R, K, N, r.</summary>
+    public static TheoryData<DType, DType, int[]> Cases
+    {
+        get
+        {
+            var data = new TheoryData<DType, DType, int[]>();
+            foreach ((DType x, DType w) in new[]
+            {
+                (DType.F32, DType.F32), (DType.F64, DType.F64), (DType.BF16, DType.BF16), (DType.F16, DType.F16),
+                (DType.BF16, DType.F32), (DType.F16, DType.F32),
+            })
+            {
+                data.Add(x, w, [37, 65, 43, 8]);
+                data.Add(x, w, [1, 192, 96, 16]);
+                data.Add(x, w, [5, 1, 1, 1]);
+                data.Add(x, w, [0, 8, 8, 2]);
+                data.Add(x, w, [130, 33, 64, 3]);
+            }
+
+            data.Add(DType.F32, DType.F32, [3000, 24, 40, 4]);
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Forward_adds_the_low_rank_product(DType activations, DType weights, int[] sizes)
+    {
+        (int rows, int inputs, int outputs, int rank) = (sizes[0], sizes[1], sizes[2], sizes[3]);
+        var op = new LowRankCase(rows, inputs, outputs, rank, activations, false);
+        var random = new RandomTensors(1);
+        using GuardedTensor x = random.Normal([rows, inputs], activations, rowGap: 2);
+        using GuardedTensor a = random.Normal([rank, inputs], weights);
+        using GuardedTensor b = random.Normal([outputs, rank], weights, rowGap: 1);
+        using GuardedTensor y = random.Normal([rows, outputs], activations, rowGap: 3);
+        using GuardedTensor s = GuardedTensor.Empty([rows, rank], activations == DType.F64 ? DType.F64 : DType.F32);
+        double[] before = y.ToDoubles();
+        byte[] beforeBytes = y.ToBytes();
+        LowRank.Forward(x, a, b, Scale, y, s);
+
+        (double[] saved, double[] savedMagnitude) = Product(x.ToDoubles(), a.ToDoubles(), rows, rank, inputs, Scale, null);
+        KernelAssert.Close(op, saved, s, savedMagnitude);
+        (double[] exact, _) = Product(saved, b.ToDoubles(), rows, outputs, rank, 1, before);
+        double[] absolute = Array.ConvertAll(b.ToDoubles(), Math.Abs);
+        (double[] magnitude, _) = Product(savedMagnitude, absolute, rows, outputs, rank, 1, Array.ConvertAll(before, Math.Abs));
+        KernelAssert.Close(op, exact, y, magnitude);
+
+        // The same bits without saving s, and with s rounded to the activations' dtype.
+        byte[] expected = y.ToBytes();
+        foreach (DType? savedType in new DType?[] { null, activations })
+        {
+            using GuardedTensor again = GuardedTensor.From(before, [rows, outputs], activations);
+            Assert.Equal(beforeBytes, again.ToBytes());
+            using GuardedTensor? rounded = savedType is null ? null : GuardedTensor.Empty([rows, rank], savedType.Value);
+            LowRank.Forward(x, a, b, Scale, again, rounded?.Tensor);
+            Assert.Equal(expected, again.ToBytes());
+            if (rounded is not null)
+            {
+                KernelAssert.Close(op, saved, rounded, savedMagnitude);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Backward_adds_the_three_gradients(DType activations, DType weights, int[] sizes)
+    {
+        (int rows, int inputs, int outputs, int rank) = (sizes[0], sizes[1], sizes[2], sizes[3]);
+        var op = new LowRankCase(rows, inputs, outputs, rank, activations, true);
+        var random = new RandomTensors(2);
+        using GuardedTensor dy = random.Normal([rows, outputs], activations, rowGap: 2);
+        using GuardedTensor x = random.Normal([rows, inputs], activations);
+        using GuardedTensor a = random.Normal([rank, inputs], weights);
+        using GuardedTensor b = random.Normal([outputs, rank], weights);
+        using GuardedTensor s = random.Normal([rows, rank], activations == DType.F64 ? DType.F64 : DType.F32);
+        using GuardedTensor dx = random.Normal([rows, inputs], activations, rowGap: 1);
+        using GuardedTensor dA = random.Normal([rank, inputs], weights);
+        using GuardedTensor dB = random.Normal([outputs, rank], weights);
+        double[] dx0 = dx.ToDoubles();
+        double[] dA0 = dA.ToDoubles();
+        double[] dB0 = dB.ToDoubles();
+        LowRank.Backward(dy, x, a, b, s, Scale, dx, dA, dB);
+
+        double[] dyT = Transpose(dy.ToDoubles(), rows, outputs);
+        (double[] ds, double[] dsMagnitude) = Product(dy.ToDoubles(), Transpose(b.ToDoubles(), outputs, rank), rows, rank, outputs, Scale, null);
+        (double[] dxExact, _) = Product(ds, Transpose(a.ToDoubles(), rank, inputs), rows, inputs, rank, 1, dx0);
+        (double[] dxMagnitude, _) = Product(
+            dsMagnitude, Absolute(Transpose(a.ToDoubles(), rank, inputs)), rows, inputs, rank, 1, Absolute(dx0));
+        KernelAssert.Close(op, dxExact, dx, dxMagnitude);
+        double[] xT = Transpose(x.ToDoubles(), rows, inputs);
+        (double[] dAExact, _) = Product(Transpose(ds, rows, rank), xT, rank, inputs, rows, 1, dA0);
+        (double[] dAMagnitude, _) = Product(Transpose(dsMagnitude, rows, rank), Absolute(xT), rank, inputs, rows, 1, Absolute(dA0));
+        KernelAssert.Close(op, dAExact, dA, dAMagnitude);
+        (double[] dBExact, double[] dBMagnitude) = Product(dyT, Transpose(s.ToDoubles(), rows, rank), outputs, rank, rows, 1, dB0);
+        KernelAssert.Close(op, dBExact, dB, dBMagnitude);
+
+        // Each gradient alone has the same bits.
+        using GuardedTensor only = GuardedTensor.From(dA0, [rank, inputs], weights);
+        LowRank.Backward(dy, x, a, b, s, Scale, null, only, null);
+        Assert.Equal(dA.ToBytes(), only.ToBytes());
+    }
+
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    public void Grouped_rows_use_their_own_adapters_and_the_others_keep_their_values(DType dtype)
+    {
+        const int Rows = 300, K = 96, N = 72;
+        var random = new RandomTensors(3);
+        using GuardedTensor x = random.Normal([Rows, K], dtype);
+        using GuardedTensor y = random.Normal([Rows, N], dtype);
+        using GuardedTensor expected = GuardedTensor.From(y.ToDoubles(), [Rows, N], dtype);
+        GuardedTensor[] a = [.. new[] { 4, 16, 1, 64 }.Select(r => random.Normal([r, K], DType.F32))];
+        GuardedTensor[] b = [.. new[] { 4, 16, 1, 64 }.Select(r => random.Normal([N, r], DType.F32))];
+        RowGroup[] groups =
+        [
+            new(0, 1, a[0], b[0], 2), new(1, 7, a[1], b[1], 0.5f), new(8, 0, a[0], b[0], 1), new(20, 1, a[2], b[2], 1),
+            new(21, 3, a[0], b[0], 1), new(50, 250, a[3], b[3], 3),
+        ];
+        LowRank.ForwardGrouped(x, groups, y);
+        y.AssertGuards();
+        foreach (RowGroup g in groups)
+        {
+            using Tensor xs = x.Tensor.Slice(0, g.Start, g.Count);
+            using Tensor ys = expected.Tensor.Slice(0, g.Start, g.Count);
+            LowRank.Forward(xs, g.A, g.B, g.Scale, ys);
+        }
+
+        Assert.Equal(expected.ToBytes(), y.ToBytes());
+        Assert.Throws<ArgumentException>(() => LowRank.ForwardGrouped(x, [groups[1], groups[0]], y));
+        Assert.Throws<ArgumentException>(() => LowRank.ForwardGrouped(x, [new(299, 2, a[0], b[0], 1)], y));
+        foreach (GuardedTensor tensor in a.Concat(b))
+        {
+            tensor.Dispose();
+        }
+    }
+
+    [Fact]
+    public void Results_do_not_depend_on_the_thread_count() =>
+        KernelAssert.SameBitsForEveryThreadCount(() =>
+        {
+            var random = new RandomTensors(4);
+            using GuardedTensor x = random.Normal([2100, 64], DType.F32);
+            using GuardedTensor a = random.Normal([8, 64], DType.F32);
+            using GuardedTensor b = random.Normal([96, 8], DType.F32);
+            using GuardedTensor dy = random.Normal([2100, 96], DType.F32);
+            GuardedTensor y = random.Normal([2100, 96], DType.F32);
+            GuardedTensor s = GuardedTensor.Empty([2100, 8], DType.F32);
+            GuardedTensor dx = random.Normal([2100, 64], DType.F32);
+            GuardedTensor dA = random.Normal([8, 64], DType.F32);
+            GuardedTensor dB = random.Normal([96, 8], DType.F32);
+            LowRank.Forward(x, a, b, Scale, y, s);
+            LowRank.Backward(dy, x, a, b, s, Scale, dx, dA, dB);
+            RowGroup[] groups = [.. Enumerable.Range(0, 20).Select(i => new RowGroup(i * 3, 3, a, b, i))];
+            LowRank.ForwardGrouped(x, groups, y);
+            return [y, s, dx, dA, dB];
+        });
+
+    [Fact]
+    public void Arguments_that_do_not_fit_are_named()
+    {
+        using Tensor x = Tensor.Zeros([3, 8], DType.F32, Device.Cpu);
+        using Tensor a = Tensor.Zeros([2, 8], DType.F32, Device.Cpu);
+        using Tensor wrong = Tensor.Zeros([2, 7], DType.F32, Device.Cpu);
+        using Tensor wide = Tensor.Zeros([2, 8], DType.F64, Device.Cpu);
+        using Tensor b = Tensor.Zeros([5, 2], DType.F32, Device.Cpu);
+        using Tensor y = Tensor.Zeros([3, 5], DType.F32, Device.Cpu);
+        Assert.Contains("8 columns", Assert.Throws<ArgumentException>(() => LowRank.Forward(x, wrong, b, 1, y)).Message);
+        Assert.Contains("f64", Assert.Throws<ArgumentException>(() => LowRank.Forward(x, wide, b, 1, y)).Message);
+        Assert.Contains("y has to", Assert.Throws<ArgumentException>(() => LowRank.Forward(x, a, b, 1, x)).Message);
+    }
+
+    // c + scale·a·bᵀ for a [m, k], b [n, k], and the sum of the absolute values.
+    private static (double[] Sum, double[] Magnitude) Product(double[] a, double[] b, int m, int n, int k, double scale, double[]? c)
+    {
+        var sum = new double[m * n];
+        var magnitude = new double[m * n];
+        for (int i = 0; i < m; i++)
+        {
+            for (int j = 0; j < n; j++)
+            {
+                double s = 0;
+                double t = 0;
+                for (int p = 0; p < k; p++)
+                {
+                    double product = a[(i * k) + p] * b[(j * k) + p] * scale;
+                    s += product;
+                    t += Math.Abs(product);
+                }
+
+                sum[(i * n) + j] = s + (c?[(i * n) + j] ?? 0);
+                magnitude[(i * n) + j] = t + Math.Abs(c?[(i * n) + j] ?? 0);
+            }
+        }
+
+        return (sum, magnitude);
+    }
+
+    private static double[] Absolute(double[] values) => Array.ConvertAll(values, Math.Abs);
+
+    private static double[] Transpose(double[] a, int rows, int columns)
+    {
+        var result = new double[a.Length];
+        for (int i = 0; i < rows; i++)
+        {
+            for (int j = 0; j < columns; j++)
+            {
+                result[(j * rows) + i] = a[(i * columns) + j];
+            }
+        }
+
+        return result;
+    }
+}
