@@ -32,7 +32,7 @@ internal static class Gpt2ConfigParser
             Family = ModelFamily.Gpt2,
             VocabularySize = fields.RequiredSize("vocab_size"),
             HiddenSize = hidden,
-            LayerCount = fields.RequiredSize("n_layer"),
+            LayerCount = fields.RequiredLayerCount("n_layer"),
             HeadCount = heads,
             KeyValueHeadCount = heads,
             HeadDim = hidden / heads,

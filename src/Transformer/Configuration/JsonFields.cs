@@ -69,6 +69,11 @@ public sealed class JsonFields
             utf8 = utf8[3..];
         }
 
+        if (!System.Text.Unicode.Utf8.IsValid(utf8.Span))
+        {
+            throw new EngineDataException($"{file}: not valid UTF-8");
+        }
+
         try
         {
             using var document = JsonDocument.Parse(utf8, new JsonDocumentOptions { AllowDuplicateProperties = false });
@@ -78,7 +83,14 @@ public sealed class JsonFields
         }
         catch (JsonException error)
         {
-            throw new EngineDataException($"{file}: not valid JSON: {ErrorText.Clip(error.Message)}", error);
+            // The reader's own words, without its line count from 0 and its path.
+            string reason = error.Message.Split([" LineNumber:", " Path:"], StringSplitOptions.None)[0];
+            throw new EngineDataException(
+                $"{file}: not valid JSON at line {error.LineNumber + 1}, byte {error.BytePositionInLine + 1}: {ErrorText.Clip(reason)}", error);
+        }
+        catch (InvalidOperationException error)
+        {
+            throw new EngineDataException($"{file}: a field's name holds an escape that is no Unicode character", error);
         }
     }
 
@@ -126,6 +138,17 @@ public sealed class JsonFields
     /// <summary>A positive 32-bit integer that must be there.</summary>
     public int RequiredSize(string name) => Int(name, 1) ?? throw Missing(name, "a positive integer");
 
+    /// <summary>
+    /// The number of blocks, which must be there. Lists have an entry for each, so a count that no model has is refused
+    /// before memory is taken for it.
+    /// </summary>
+    public int RequiredLayerCount(string name)
+    {
+        const int Most = 10_000;
+        int count = RequiredSize(name);
+        return count <= Most ? count : throw Wrong(name, $"an integer from 1 to {Most}");
+    }
+
     /// <summary>A finite number, or null.</summary>
     public double? Number(string name) => !TryGet(name, out JsonElement value)
         ? null
@@ -149,19 +172,47 @@ public sealed class JsonFields
             return [];
         }
 
-        if (value.ValueKind != JsonValueKind.Array)
+        return value.ValueKind == JsonValueKind.Array
+            ? IntList(name)!
+            : [value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int one) ? one : throw Wrong(name, value, "an integer or a list of integers")];
+    }
+
+    /// <summary>A list of integers, or null.</summary>
+    public IReadOnlyList<int>? IntList(string name)
+    {
+        if (!TryGet(name, out JsonElement value))
         {
-            return [value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int one) ? one : throw Wrong(name, value, "an integer or a list of integers")];
+            return null;
         }
 
+        Refuse(value.ValueKind != JsonValueKind.Array, name, "a list of integers");
         int[] list = new int[value.GetArrayLength()];
         int i = 0;
         foreach (JsonElement item in value.EnumerateArray())
         {
-            list[i++] = item.ValueKind == JsonValueKind.Number && item.TryGetInt32(out int number) ? number : throw Wrong(name, value, "an integer or a list of integers");
+            if (item.ValueKind != JsonValueKind.Number || !item.TryGetInt32(out list[i]))
+            {
+                throw Wrong($"{name}[{i}]", item, "an integer");
+            }
+
+            i++;
         }
 
         return list;
+    }
+
+    /// <summary>A list of objects, read one by one, or null.</summary>
+    public IEnumerable<JsonFields>? Objects(string name)
+    {
+        if (!TryGet(name, out JsonElement value))
+        {
+            return null;
+        }
+
+        Refuse(value.ValueKind != JsonValueKind.Array, name, "a list of objects");
+        return value.EnumerateArray().Select((item, i) => item.ValueKind == JsonValueKind.Object
+            ? new JsonFields(File, $"{_prefix}{name}[{i}].", item, default)
+            : throw Wrong($"{name}[{i}]", item, "an object"));
     }
 
     /// <summary>A list of strings, or null.</summary>
@@ -178,6 +229,21 @@ public sealed class JsonFields
         }
 
         return [.. value.EnumerateArray().Select(item => Text(name, item))];
+    }
+
+    /// <summary>The text of a string value, which need not be this object's own field.</summary>
+    /// <param name="name">What messages call it.</param>
+    /// <param name="value">A value of kind string.</param>
+    public string Text(string name, JsonElement value)
+    {
+        try
+        {
+            return value.GetString()!;
+        }
+        catch (InvalidOperationException error)
+        {
+            throw new EngineDataException($"{File}: {_prefix}{name} holds an escape that is no Unicode character", error);
+        }
     }
 
     /// <summary>The error for a field whose value is wrong.</summary>
@@ -197,18 +263,6 @@ public sealed class JsonFields
         if (bad)
         {
             throw Wrong(name, right);
-        }
-    }
-
-    private string Text(string name, JsonElement value)
-    {
-        try
-        {
-            return value.GetString()!;
-        }
-        catch (InvalidOperationException error)
-        {
-            throw new EngineDataException($"{File}: {_prefix}{name} holds an escape that is no Unicode character", error);
         }
     }
 

@@ -6,7 +6,7 @@ internal static class LlamaConfigParser
     public static ModelConfig Parse(JsonFields fields, ModelFamily family)
     {
         int hidden = fields.RequiredSize("hidden_size");
-        int layers = fields.RequiredSize("num_hidden_layers");
+        int layers = fields.RequiredLayerCount("num_hidden_layers");
         int heads = fields.RequiredSize("num_attention_heads");
         (double theta, RopeScaling? scaling) = RopeParser.Parse(fields);
 

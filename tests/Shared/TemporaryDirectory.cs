@@ -1,4 +1,4 @@
-namespace Engine.Transformer.Tests;
+namespace Engine.Tests.Shared;
 
 /// <summary>A fresh directory that disappears with the test.</summary>
 internal sealed class TemporaryDirectory : IDisposable
