@@ -15,6 +15,9 @@ internal sealed class PythonJson
     private int _depth;
     private bool _first = true;
 
+    /// <param name="depth">How many levels the text will be put into.</param>
+    public PythonJson(int depth = 0) => _depth = depth;
+
     /// <inheritdoc/>
     public override string ToString() => _text.ToString();
 
