@@ -94,7 +94,7 @@ public sealed partial class BaseCorpusTests
         Assert.Equal(2, pieces.Count(piece => piece == "nolan"));
         Assert.Equal(["19", "87", "4"], pieces.Where(piece => char.IsAsciiDigit(piece[0])));
         Assert.Contains("\n", pieces);
-        Assert.Equal(["[", "[", "'", "]==", "'", "'", "]"], pieces[..Array.IndexOf(pieces, "\n")].Where(piece => !char.IsLetter(piece[0])));
+        Assert.Equal(["[", "[", "'", "'", "]==", "'", "'", "]"], pieces[..Array.IndexOf(pieces, "\n")].Where(piece => !char.IsLetter(piece[0])));
     }
 
     /// <summary>Every word and number of the schemas, cells and conditions of both tasks' rows.</summary>

@@ -129,12 +129,17 @@ internal sealed class WordSource
                 1 => Compound(),
                 _ => Syllables(),
             };
-            if (word.Length is >= 3 and <= 12 && !WordPools.IsListed(word) && !QuestionTemplates.Uses(word))
+            if (word.Length is >= 3 and <= 12 && IsFree(word))
             {
                 return word;
             }
         }
     }
+
+    // Neither a real word of any pool, nor a word of the questions, nor the name of a task.
+    private static bool IsFree(string word) =>
+        !WordPools.IsListed(word) && !QuestionTemplates.Uses(word)
+        && Enum.GetValues<TaskLanguage>().All(language => TaskData.Tag(language) != word);
 
     // A word of the templates inside a name, as "name" is in "surname": such words are copied as well.
     private string Compound()
