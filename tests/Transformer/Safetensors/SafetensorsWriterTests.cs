@@ -17,7 +17,7 @@ public class SafetensorsWriterTests
     [Fact]
     public void Follows_the_rules_of_the_reference_serializer()
     {
-        // The rules of the reference serializer, applied by hand: widest element type first, then by name, padded to 8.
+        // The rules of the reference serializer, applied by hand (ReferenceFilesTests compares with its files): widest element type first, then by name, padded to 8.
         using var stream = new MemoryStream();
         SafetensorsWriter.Write(
             stream,
