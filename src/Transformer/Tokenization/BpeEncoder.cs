@@ -34,6 +34,51 @@ internal sealed class BpeEncoder(BpeModel model)
             return;
         }
 
+        // SentencePiece styles hand over the whole text as one word; cut it where no merge can reach across.
+        while (word.Length > CachedWordLength)
+        {
+            int length = CuttableLength(word);
+            EncodeUncut(word[..length], output);
+            word = word[length..];
+        }
+
+        EncodeUncut(word, output);
+    }
+
+    /// <summary>
+    /// The length of the first part of the word that can be encoded on its own: up to a place between two known
+    /// characters (so that no pending unknown token is affected) that no token spans. The whole length if there is none.
+    /// </summary>
+    private int CuttableLength(ReadOnlySpan<char> word)
+    {
+        if (HasAffixes)
+        {
+            return word.Length;
+        }
+
+        Rune left = default;
+        bool leftKnown = false;
+        for (int at = 0; at < word.Length;)
+        {
+            Rune.DecodeFromUtf16(word[at..], out Rune right, out int units);
+            bool rightKnown = model.TryGetId(word.Slice(at, units), out _);
+            if (leftKnown && rightKnown && !model.CanJoin(left, right))
+            {
+                return at;
+            }
+
+            (left, leftKnown) = (right, rightKnown);
+            at += units;
+        }
+
+        return word.Length;
+    }
+
+    private bool HasAffixes =>
+        model.Options.ContinuingSubwordPrefix is not null || model.Options.EndOfWordSuffix is not null;
+
+    private void EncodeUncut(ReadOnlySpan<char> word, List<int> output)
+    {
         bool cacheable = word.Length <= CachedWordLength;
         if (cacheable && _cache.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(word, out int[]? known))
         {
@@ -70,7 +115,7 @@ internal sealed class BpeEncoder(BpeModel model)
     private void SplitIntoSymbols(ReadOnlySpan<char> word)
     {
         BpeOptions options = model.Options;
-        bool affixes = options.ContinuingSubwordPrefix is not null || options.EndOfWordSuffix is not null;
+        bool affixes = HasAffixes;
         int pendingUnknown = -1;
         _count = 0;
         Span<byte> utf8 = stackalloc byte[4];

@@ -5,8 +5,15 @@ namespace Engine.Transformer.Tokenization.Tests;
 /// <summary>Ids and texts equal the reference library's, case by case.</summary>
 public class ParityTests
 {
-    public static TheoryData<string> Names =>
+    private static readonly string[] Required =
         ["gpt2", "gpt2-prefix-space", "llama3", "qwen2", "llama2", "mistral", "metaspace-unk", "added-tokens"];
+
+    /// <summary>The required styles, and every other directory that the reference library has written cases for.</summary>
+    public static TheoryData<string> Names =>
+    [
+        .. Required.Union(Directory.GetDirectories(TokenizerFixtures.Root)
+            .Where(d => File.Exists(Path.Combine(d, "cases.jsonl"))).Select(d => Path.GetFileName(d)!).Order()),
+    ];
 
     [Theory]
     [MemberData(nameof(Names))]
