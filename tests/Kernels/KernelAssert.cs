@@ -29,10 +29,13 @@ internal static class KernelAssert
     /// <paramref name="magnitude"/> holds the bound's S for each element; without it S is |exact|.
     /// For f64 twice the bound is allowed: the test's own reference is computed in f64 and may be as far off.
     /// </summary>
-    public static void Close(OpCase op, ReadOnlySpan<double> exact, GuardedTensor actual, double[]? magnitude = null)
+    public static void Close(OpCase op, ReadOnlySpan<double> exact, GuardedTensor actual, double[]? magnitude = null) =>
+        Close(op.Error(actual.Tensor.DType), op.Name, exact, actual, magnitude);
+
+    /// <inheritdoc cref="Close(OpCase, ReadOnlySpan{double}, GuardedTensor, double[])"/>
+    public static void Close(ErrorBound bound, string name, ReadOnlySpan<double> exact, GuardedTensor actual, double[]? magnitude = null)
     {
         actual.AssertGuards();
-        ErrorBound bound = op.Error(actual.Tensor.DType);
         double[] values = actual.ToDoubles();
         Assert.Equal(exact.Length, values.Length);
         for (int i = 0; i < values.Length; i++)
@@ -43,7 +46,7 @@ internal static class KernelAssert
             // Written so that NaN fails.
             if (!(error <= allowed))
             {
-                Assert.Fail($"{op} {actual.Tensor}: element {i} is {values[i]:R}, exact {exact[i]:R}, off by {error:E3}, allowed {allowed:E3}");
+                Assert.Fail($"{name} {actual.Tensor}: element {i} is {values[i]:R}, exact {exact[i]:R}, off by {error:E3}, allowed {allowed:E3}");
             }
         }
     }

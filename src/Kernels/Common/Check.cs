@@ -107,6 +107,25 @@ internal static class Check
         }
     }
 
+    /// <summary>A vector of one number for each column of <paramref name="x"/>.</summary>
+    public static void ForColumns(string op, Tensor w, Tensor x, string name)
+    {
+        Float(op, w, name);
+        Count(op, w, Columns(x), name);
+        SameDevice(op, w, x, name);
+    }
+
+    /// <summary>An optional vector of one number for each row of <paramref name="x"/>.</summary>
+    public static void ForRows(string op, Tensor? statistic, Tensor x, string name)
+    {
+        if (statistic is not null)
+        {
+            Type(op, statistic, Statistics(x.DType), name);
+            Count(op, statistic, Rows(x), name);
+            SameDevice(op, statistic, x, name);
+        }
+    }
+
     /// <summary>The dtype of row statistics (mean, rstd, losses): f64 for f64 tensors, else f32. Also the compute dtype.</summary>
     public static DType Statistics(DType dtype) => dtype == DType.F64 ? DType.F64 : DType.F32;
 

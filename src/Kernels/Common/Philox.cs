@@ -7,7 +7,7 @@ namespace Engine.Kernels;
 /// any element's random number can be drawn again without state. Source: Salmon et al., Parallel random numbers: as easy
 /// as 1, 2, 3, SC 2011.
 /// </summary>
-public static class Philox
+public static partial class Philox
 {
     private const uint Multiplier0 = 0xD2511F53;
     private const uint Multiplier1 = 0xCD9E8D57;

@@ -1,0 +1,35 @@
+using Engine.Tensors;
+
+namespace Engine.Kernels;
+
+internal static class RmsNormCpu
+{
+    public static void Forward(Tensor x, Tensor w, float eps, Tensor y, Tensor? rstd)
+    {
+        if (x.DType == DType.F64)
+        {
+            RowNorm<double, Centering>.Forward(x, w, null, eps, y, null, rstd);
+        }
+        else
+        {
+            RowNorm<float, Centering>.Forward(x, w, null, eps, y, null, rstd);
+        }
+    }
+
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw)
+    {
+        if (x.DType == DType.F64)
+        {
+            RowNorm<double, Centering>.Backward(dy, x, w, null, rstd, dx, dw, null);
+        }
+        else
+        {
+            RowNorm<float, Centering>.Backward(dy, x, w, null, rstd, dx, dw, null);
+        }
+    }
+
+    private readonly struct Centering : ICentering
+    {
+        public static bool Centered => false;
+    }
+}

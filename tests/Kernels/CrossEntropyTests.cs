@@ -1,0 +1,141 @@
+using Engine.Kernels.Cpu;
+using Engine.Tensors;
+
+namespace Engine.Kernels.Tests;
+
+[Collection(nameof(CpuParallel))]
+public sealed class CrossEntropyTests
+{
+    public static TheoryData<DType, int, int> Cases
+    {
+        get
+        {
+            var data = new TheoryData<DType, int, int>();
+            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            {
+                foreach ((int rows, int vocabulary) in new[] { (0, 5), (1, 1), (3, 7), (5, 1024), (4, 3011) })
+                {
+                    data.Add(dtype, rows, vocabulary);
+                }
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Losses_and_gradients_are_within_their_bounds(DType dtype, int rows, int vocabulary)
+    {
+        const float Scale = 0.37f;
+        var random = new RandomTensors(1);
+        using GuardedTensor logits = random.Normal([rows, vocabulary], dtype, deviation: 4, mean: 3);
+        using GuardedTensor labels = random.Integers([rows], 0, vocabulary);
+        if (rows > 2)
+        {
+            labels.Tensor.Span<int>()[1] = CrossEntropy.IgnoredLabel;
+        }
+
+        DType statistics = dtype == DType.F64 ? DType.F64 : DType.F32;
+        using GuardedTensor losses = GuardedTensor.Empty([rows], statistics);
+        using GuardedTensor gradient = GuardedTensor.Empty([rows, vocabulary], dtype);
+        CrossEntropy.Forward(logits, labels, losses, gradient, Scale);
+        double[] x = logits.ToDoubles();
+        double[] exactLosses = new double[rows];
+        double[] exact = new double[x.Length];
+        double[] magnitude = new double[x.Length];
+        for (int r = 0; r < rows; r++)
+        {
+            int label = labels.Tensor.Span<int>()[r];
+            if (label == CrossEntropy.IgnoredLabel)
+            {
+                continue;
+            }
+
+            double[] row = x[(r * vocabulary)..((r + 1) * vocabulary)];
+            double max = row.Max();
+            double sum = row.Sum(v => Math.Exp(v - max));
+            exactLosses[r] = max + Math.Log(sum) - row[label];
+            for (int c = 0; c < vocabulary; c++)
+            {
+                double p = Math.Exp(row[c] - max) / sum;
+                exact[(r * vocabulary) + c] = Scale * (p - (c == label ? 1 : 0));
+                magnitude[(r * vocabulary) + c] = Scale * ((p * (1 + max - row[c])) + (c == label ? 1 : 0));
+            }
+        }
+
+        var op = new CrossEntropyCase(rows, vocabulary, dtype, Gradient: true);
+        KernelAssert.Close(op, exactLosses, losses, [.. Enumerable.Repeat(1.0, rows)]);
+        KernelAssert.Close(op, exact, gradient, magnitude);
+
+        // In place, and without a gradient: the same bits.
+        byte[] expected = gradient.ToBytes();
+        byte[] expectedLosses = losses.ToBytes();
+        CrossEntropy.Forward(logits, labels, losses, null, Scale);
+        Assert.Equal(expectedLosses, losses.ToBytes());
+        CrossEntropy.Forward(logits, labels, losses, logits, Scale);
+        Assert.Equal(expected, logits.ToBytes());
+        Assert.Equal(expectedLosses, losses.ToBytes());
+    }
+
+    [Fact]
+    public void Huge_and_excluded_logits_stay_finite()
+    {
+        double[] row = new double[2500];
+        row.AsSpan().Fill(double.NegativeInfinity);
+        row[3] = -1e30;
+        row[1500] = 1e30;
+        row[2400] = 1e30;
+        using GuardedTensor logits = GuardedTensor.From(row, [1, 2500], DType.F32);
+        using GuardedTensor labels = GuardedTensor.From([2400], [1]);
+        using GuardedTensor losses = GuardedTensor.Empty([1], DType.F32);
+        CrossEntropy.Forward(logits, labels, losses, logits, 1);
+        Assert.Equal((double)(float)Math.Log(2), losses.ToDoubles()[0]);
+        double[] gradient = logits.ToDoubles();
+        Assert.Equal(0.5, gradient[1500]);
+        Assert.Equal(-0.5, gradient[2400]);
+        Assert.Equal(0, gradient.Sum());
+        Assert.Equal(2498, gradient.Count(v => v == 0));
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1300)]
+    [InlineData(2499)]
+    public void NaN_anywhere_gives_a_NaN_loss(int position)
+    {
+        double[] row = new RandomTensors(2).Values(2500);
+        row[position] = double.NaN;
+        using GuardedTensor logits = GuardedTensor.From(row, [1, 2500], DType.F32);
+        using GuardedTensor labels = GuardedTensor.From([7], [1]);
+        using GuardedTensor losses = GuardedTensor.From([0], [1], DType.F32);
+        CrossEntropy.Forward(logits, labels, losses, null, 1);
+        Assert.True(double.IsNaN(losses.ToDoubles()[0]));
+    }
+
+    [Theory]
+    [InlineData(-1)]
+    [InlineData(5)]
+    [InlineData(-101)]
+    public void A_label_outside_the_vocabulary_is_named(int label)
+    {
+        using GuardedTensor logits = new RandomTensors(3).Normal([2, 5], DType.F32);
+        using GuardedTensor labels = GuardedTensor.From([0, label], [2]);
+        using GuardedTensor losses = GuardedTensor.Empty([2], DType.F32);
+        var error = Assert.Throws<ArgumentOutOfRangeException>(() => CrossEntropy.Forward(logits, labels, losses, null, 1));
+        Assert.Contains($"label {label} of row 1 is neither from 0 to 4 nor -100", error.Message);
+    }
+
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    public void Threads_do_not_change_the_bits(DType dtype) => KernelAssert.SameBitsForEveryThreadCount(() =>
+    {
+        var random = new RandomTensors(4);
+        GuardedTensor logits = random.Normal([67, 1501], dtype);
+        using GuardedTensor labels = random.Integers([67], 0, 1501);
+        GuardedTensor losses = GuardedTensor.Empty([67], DType.F32);
+        CrossEntropy.Forward(logits, labels, losses, logits, 0.1f);
+        return [losses, logits];
+    });
+}

@@ -1,0 +1,86 @@
+using Engine.Kernels.Cpu;
+using Engine.Tensors;
+
+namespace Engine.Kernels.Tests;
+
+[Collection(nameof(CpuParallel))]
+public sealed class EmbeddingTests
+{
+    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 300);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Forward_copies_rows_and_backward_adds_them(DType dtype, int count)
+    {
+        const int Vocabulary = 11;
+        const int Width = 19;
+        var random = new RandomTensors(1);
+        using GuardedTensor ids = random.Integers([count], 0, Vocabulary);
+        using GuardedTensor table = random.Normal([Vocabulary, Width], dtype);
+        using GuardedTensor y = GuardedTensor.Empty([count, Width], dtype);
+        using GuardedTensor dy = random.Normal([count, Width], dtype);
+        double[] values = table.ToDoubles();
+        double[] rows = dy.ToDoubles();
+        double[] sums = [.. values];
+        double[] magnitudes = Reference.Map(values, Math.Abs);
+        double[] gathered = new double[count * Width];
+        for (int i = 0; i < gathered.Length; i++)
+        {
+            int element = (ids.Tensor.Span<int>()[i / Width] * Width) + (i % Width);
+            gathered[i] = values[element];
+            sums[element] += rows[i];
+            magnitudes[element] += Math.Abs(rows[i]);
+        }
+
+        Embedding.Forward(ids, table, y);
+        KernelAssert.Close(new EmbeddingCase(count, Vocabulary, Width, dtype, Backward: false), gathered, y);
+        Embedding.Backward(ids, dy, table);
+        KernelAssert.Close(new EmbeddingCase(count, Vocabulary, Width, dtype, Backward: true), sums, table, magnitudes);
+    }
+
+    [Fact]
+    public void Rows_without_an_id_keep_their_bits()
+    {
+        using GuardedTensor ids = GuardedTensor.From([4, 1, 4, 4], [2, 2]);
+        using GuardedTensor dy = GuardedTensor.From([1, 2, 4, 8], [2, 2, 1], DType.F32);
+        using GuardedTensor table = GuardedTensor.From([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [6, 1], DType.F64);
+        Embedding.Backward(ids, dy, table);
+        Assert.Equal([0.1, 0.2 + 2, 0.3, 0.4, 0.5 + 1 + 4 + 8, 0.6], table.ToDoubles());
+    }
+
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    public void Threads_do_not_change_the_bits(DType dtype) => KernelAssert.SameBitsForEveryThreadCount(() =>
+    {
+        var random = new RandomTensors(2);
+        using GuardedTensor ids = random.Integers([2000], 0, 50);
+        using GuardedTensor dy = random.Normal([2000, 65], dtype);
+        GuardedTensor table = random.Normal([50, 65], dtype);
+        Embedding.Backward(ids, dy, table);
+        return [table];
+    });
+
+    [Theory]
+    [InlineData(-1)]
+    [InlineData(3)]
+    public void An_id_outside_the_table_is_named(int id)
+    {
+        using GuardedTensor ids = GuardedTensor.From([0, id], [2]);
+        using GuardedTensor table = GuardedTensor.Empty([3, 2], DType.F32);
+        using GuardedTensor y = GuardedTensor.Empty([2, 2], DType.F32);
+        string message = Assert.Throws<ArgumentOutOfRangeException>(() => Embedding.Forward(ids, table, y)).Message;
+        Assert.Contains($"Embedding.Forward: id {id} at position 1 is outside the table of 3 rows", message);
+        Assert.Throws<ArgumentOutOfRangeException>(() => Embedding.Backward(ids, y, table));
+    }
+
+    [Fact]
+    public void A_width_that_differs_is_refused()
+    {
+        using GuardedTensor ids = GuardedTensor.From([0, 1], [2]);
+        using GuardedTensor table = GuardedTensor.Empty([3, 2], DType.F32);
+        using GuardedTensor y = GuardedTensor.Empty([2, 3], DType.F32);
+        string message = Assert.Throws<ArgumentException>(() => Embedding.Forward(ids, table, y)).Message;
+        Assert.Contains("y has to have 2 rows of 2 elements; it is f32[2, 3]", message);
+    }
+}
