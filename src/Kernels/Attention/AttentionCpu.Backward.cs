@@ -43,7 +43,7 @@ internal static unsafe partial class AttentionCpu
             return;
         }
 
-        if ((long)length * Padded<T>(state.Problem.Dimension) <= FusedElements)
+        if ((long)length * TileProduct.Padded<T>(state.Problem.Dimension) <= FusedElements)
         {
             CpuParallel.For(heads, state, static (s, index) =>
                 BackwardTask(in s, index, 0, s.Problem.Keys, 0, s.Problem.Queries, keyGradients: true, queryGradients: true));
@@ -80,7 +80,7 @@ internal static unsafe partial class AttentionCpu
         int batch = pair / problem.KeyHeads;
         int keyHead = pair % problem.KeyHeads;
         int dimension = problem.Dimension;
-        int padded = Padded<T>(dimension);
+        int padded = TileProduct.Padded<T>(dimension);
         int keyCount = keyEnd - keyBegin;
 
         using ScratchBuffer<T> keyBuffer = Scratch.Rent<T>((long)keyCount * padded);
@@ -162,7 +162,7 @@ internal static unsafe partial class AttentionCpu
         long valueStride, in BackwardTile<T> tile)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        int lanes = Padded<T>(queries);
+        int lanes = TileProduct.Padded<T>(queries);
         TileProduct.Run(
             k, (nint)keyStride, 1, tile.QTransposed, Lanes, tile.P, Lanes, count, lanes, problem.Dimension, accumulate: false);
         TileProduct.Run(

@@ -20,7 +20,7 @@ internal static unsafe partial class AttentionCpu
         int batch = index / problem.KeyHeads;
         int keyHead = index % problem.KeyHeads;
         int dimension = problem.Dimension;
-        int padded = Padded<T>(dimension);
+        int padded = TileProduct.Padded<T>(dimension);
         int rows = problem.Group * problem.Queries;
 
         using ScratchBuffer<T> rowBuffer = Scratch.Rent<T>((2L * rows * padded) + (2 * rows) + padded);

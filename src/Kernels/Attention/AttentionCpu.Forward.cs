@@ -57,7 +57,7 @@ internal static unsafe partial class AttentionCpu
         int queryTiles = (queries + Lanes - 1) / Lanes;
         int tiles = queryTiles * problem.Group;
         int dimension = problem.Dimension;
-        int padded = Padded<T>(dimension);
+        int padded = TileProduct.Padded<T>(dimension);
         int keyBlock = KeyBlock(dimension);
 
         int tileSize = (Lanes * dimension) + (Lanes * padded) + (2 * Lanes);
@@ -115,7 +115,7 @@ internal static unsafe partial class AttentionCpu
                 var tile = new ForwardTile<T>(tileBuffer.Pointer + ((long)t * tileSize), dimension, padded);
                 int first = query + (t % queryTiles * Lanes);
                 int tileQueries = Math.Min(Lanes, query + queries - first);
-                int lanes = Padded<T>(tileQueries);
+                int lanes = TileProduct.Padded<T>(tileQueries);
                 T* scores = scoreBuffer.Pointer;
                 TileProduct.Run(
                     k + ((tileFrom - from) * keyStride), (nint)keyStride, 1, tile.Queries, Lanes, scores, Lanes,

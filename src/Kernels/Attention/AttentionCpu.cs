@@ -1,5 +1,4 @@
 using System.Numerics;
-using System.Runtime.Intrinsics;
 using Engine.Tensors;
 
 namespace Engine.Kernels;
@@ -43,10 +42,6 @@ internal static unsafe partial class AttentionCpu
     }
 
     private static int RoundUp(int value, int multiple) => (value + multiple - 1) / multiple * multiple;
-
-    /// <summary>The longer of two natural vectors: what rows of n columns are padded to for <see cref="TileProduct"/>.</summary>
-    private static int Padded<T>(int columns)
-        where T : unmanaged => RoundUp(columns, Vector512<T>.Count);
 
     /// <summary>A [B, T, heads, D] tensor: strides in elements.</summary>
     private readonly struct HeadRows(Tensor tensor)

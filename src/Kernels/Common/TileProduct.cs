@@ -10,6 +10,10 @@ namespace Engine.Kernels;
 /// </summary>
 internal static unsafe partial class TileProduct
 {
+    /// <summary>The number of columns, rounded up, that B and C have to have room for.</summary>
+    public static int Padded<T>(int columns)
+        where T : unmanaged => (columns + Vector512<T>.Count - 1) / Vector512<T>.Count * Vector512<T>.Count;
+
     /// <summary>Computes C = A·B, or C += A·B.</summary>
     /// <param name="a">A's first element.</param>
     /// <param name="aRow">Elements between rows of A.</param>

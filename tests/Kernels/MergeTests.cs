@@ -1,0 +1,224 @@
+using Engine.Tensors;
+
+namespace Engine.Kernels.Tests;
+
+[Collection(nameof(Kernels.Cpu.CpuParallel))]
+public sealed class MergeTests
+{
+    [Theory]
+    [InlineData(DType.F32, false)]
+    [InlineData(DType.F32, true)]
+    [InlineData(DType.F64, false)]
+    [InlineData(DType.F64, true)]
+    [InlineData(DType.BF16, false)]
+    [InlineData(DType.BF16, true)]
+    [InlineData(DType.F16, false)]
+    [InlineData(DType.F16, true)]
+    public void Apply_adds_all_adapters(DType dtype, bool transposed)
+    {
+        foreach ((int outputs, int inputs) in new[] { (37, 65), (1, 700), (530, 3), (0, 4), (33, 1025) })
+        {
+            var random = new RandomTensors(1);
+            Shape shape = transposed ? [inputs, outputs] : [outputs, inputs];
+            using GuardedTensor w = random.Normal(shape, dtype, 0.5, rowGap: 3);
+            using GuardedTensor a0 = random.Normal([5, inputs], dtype);
+            using GuardedTensor b0 = random.Normal([outputs, 5], dtype);
+            using GuardedTensor a1 = random.Normal([3, inputs], dtype);
+            using GuardedTensor b1 = random.Normal([outputs, 3], dtype);
+            double[] before = w.ToDoubles();
+            var exact = new double[before.Length];
+            var magnitude = new double[before.Length];
+            for (int n = 0; n < outputs; n++)
+            {
+                for (int k = 0; k < inputs; k++)
+                {
+                    int at = transposed ? (k * outputs) + n : (n * inputs) + k;
+                    exact[at] = before[at];
+                    magnitude[at] = Math.Abs(before[at]);
+                    Add(a0, b0, 0.3f, 5);
+                    Add(a1, b1, -2, 3);
+
+                    void Add(GuardedTensor a, GuardedTensor b, float scale, int rank)
+                    {
+                        for (int t = 0; t < rank; t++)
+                        {
+                            double product = (double)scale * Value(b, n, t) * Value(a, t, k);
+                            exact[at] += product;
+                            magnitude[at] += Math.Abs(product);
+                        }
+                    }
+                }
+            }
+
+            Merge.Apply(w, [new(a0, b0, 0.3f), new(a1, b1, -2)], transposed);
+            KernelAssert.Close(new MergeCase(outputs, inputs, 8, dtype), exact, w, magnitude);
+        }
+    }
+
+    /// <summary>Merging and unmerging alone would not pass: the corrections of these cycles are not empty.</summary>
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.F64)]
+    [InlineData(DType.BF16)]
+    [InlineData(DType.F16)]
+    public void Two_hundred_random_cycles_restore_the_exact_bits(DType dtype)
+    {
+        var sizes = new Random(2);
+        long recorded = 0;
+        for (int cycle = 0; cycle < 200; cycle++)
+        {
+            var random = new RandomTensors(cycle);
+            bool transposed = cycle % 2 == 1;
+            int outputs = sizes.Next(1, 80);
+            int inputs = sizes.Next(1, cycle % 10 == 0 ? 1200 : 80);
+            DType adapters = cycle % 3 == 0 && dtype != DType.F64 ? DType.F32 : dtype;
+
+            // Some adapters are small beside the matrix, some are larger: then nearly every element needs its bits back.
+            float scale = (float)Math.Pow(10, sizes.Next(-3, 3));
+            using GuardedTensor w = random.Normal(
+                transposed ? [inputs, outputs] : [outputs, inputs], dtype, 0.05, rowGap: sizes.Next(0, 3));
+            Poison(w, sizes);
+            var owned = new List<GuardedTensor>();
+            var terms = new MergeTerm[1 + (cycle % 3)];
+            for (int t = 0; t < terms.Length; t++)
+            {
+                int rank = sizes.Next(1, 20);
+                owned.Add(random.Normal([rank, inputs], adapters, 0.2));
+                owned.Add(random.Normal([outputs, rank], adapters, 0.1));
+                terms[t] = new MergeTerm(owned[^2], owned[^1], scale);
+            }
+
+            UInt128 hash = TensorHash.Compute(w);
+            byte[] bytes = w.ToBytes();
+            MergeCorrection correction = Merge.ApplyExact(w, terms, transposed);
+            using GuardedTensor plain = GuardedTensor.Empty(w.Tensor.Shape, dtype);
+            CopyBits(bytes, plain);
+            Merge.Apply(plain, terms, transposed);
+            Assert.Equal(plain.ToBytes(), w.ToBytes());
+            Assert.True(correction.SizeInBytes <= bytes.Length + ((w.Tensor.Shape[0] + 31) / 32));
+            Merge.Undo(w, terms, transposed, correction);
+            w.AssertGuards();
+            Assert.Equal(hash, TensorHash.Compute(w));
+            Assert.Equal(bytes, w.ToBytes());
+            recorded += correction.Elements;
+            owned.ForEach(t => t.Dispose());
+        }
+
+        Assert.True(recorded > 1000);
+    }
+
+    /// <summary>The documented order, element by element: the same bits in both layouts, whatever the vectors' width.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Delta_is_a_chain_of_fused_multiply_adds(bool transposed)
+    {
+        const int N = 45, K = 77, R = 6;
+        var random = new RandomTensors(3);
+        using GuardedTensor w = random.Normal(transposed ? [K, N] : [N, K], DType.F32);
+        using GuardedTensor a = random.Normal([R, K], DType.F32);
+        using GuardedTensor b = random.Normal([N, R], DType.F32);
+        double[] before = w.ToDoubles();
+        Merge.Apply(w, a, b, 0.3f, transposed);
+        double[] after = w.ToDoubles();
+        for (int n = 0; n < N; n++)
+        {
+            for (int k = 0; k < K; k++)
+            {
+                float delta = 0;
+                for (int t = 0; t < R; t++)
+                {
+                    delta = MathF.FusedMultiplyAdd((float)Value(b, n, t) * 0.3f, (float)Value(a, t, k), delta);
+                }
+
+                int at = transposed ? (k * N) + n : (n * K) + k;
+                Assert.Equal((float)before[at] + delta, (float)after[at]);
+            }
+        }
+    }
+
+    [Fact]
+    public void A_bf16_correction_takes_a_fraction_of_a_byte_for_each_element()
+    {
+        const int N = 256, K = 512, R = 16;
+        var random = new RandomTensors(4);
+        using GuardedTensor w = random.Normal([N, K], DType.BF16, 0.02);
+        using GuardedTensor a = random.Normal([R, K], DType.BF16, 0.02);
+        using GuardedTensor b = random.Normal([N, R], DType.BF16, 0.02);
+        MergeCorrection correction = Merge.ApplyExact(w, a, b, 2, false);
+
+        // Δ has a sixth of W's deviation; an element is recorded when W′ falls in a wider binade than W, or W in Δ's own.
+        Assert.InRange(correction.Elements, 1, N * K / 5);
+
+        // One byte or two for the distance, two for the element, one for each of the eight blocks.
+        Assert.InRange(correction.SizeInBytes, (3 * correction.Elements) + 8, (4 * correction.Elements) + 8);
+    }
+
+    [Theory]
+    [InlineData(DType.BF16)]
+    [InlineData(DType.F32)]
+    public void Results_do_not_depend_on_the_thread_count(DType dtype) =>
+        KernelAssert.SameBitsForEveryThreadCount(() =>
+        {
+            var random = new RandomTensors(5);
+            GuardedTensor w = random.Normal([300, 600], dtype);
+            using GuardedTensor a = random.Normal([8, 600], dtype);
+            using GuardedTensor b = random.Normal([300, 8], dtype);
+            MergeCorrection correction = Merge.ApplyExact(w, a, b, 1, false);
+            return [w, GuardedTensor.From([correction.SizeInBytes, correction.Elements], [2], DType.F64)];
+        });
+
+    [Fact]
+    public void Arguments_that_do_not_fit_are_named()
+    {
+        using Tensor w = Tensor.Zeros([4, 6], DType.F32, Device.Cpu);
+        using Tensor a = Tensor.Zeros([2, 6], DType.F32, Device.Cpu);
+        using Tensor b = Tensor.Zeros([4, 2], DType.F32, Device.Cpu);
+        Assert.Contains("4 columns", Assert.Throws<ArgumentException>(() => Merge.Apply(w, a, b, 1, true)).Message);
+        Assert.Contains("[4, 2]", Assert.Throws<ArgumentException>(() => Merge.Apply(w, a, a, 1, false)).Message);
+        MergeCorrection correction = Merge.ApplyExact(w, a, b, 1, false);
+        Assert.Contains("1 adapters", Assert.Throws<ArgumentException>(() => Merge.Undo(w, [], false, correction)).Message);
+    }
+
+    private static double Value(GuardedTensor matrix, int row, int column) => matrix.Tensor.DType switch
+    {
+        DType.F32 => At<float>(matrix, row, column),
+        DType.F64 => At<double>(matrix, row, column),
+        DType.BF16 => At<BFloat16>(matrix, row, column),
+        _ => (double)At<Half>(matrix, row, column),
+    };
+
+    private static unsafe T At<T>(GuardedTensor matrix, int row, int column)
+        where T : unmanaged =>
+        ((T*)matrix.Tensor.Pointer)[(row * matrix.Tensor.Strides[0]) + (column * matrix.Tensor.Strides[1])];
+
+    // Some elements become −0, infinities, NaNs with payloads and subnormal numbers.
+    private static unsafe void Poison(GuardedTensor w, Random random)
+    {
+        int size = w.Tensor.DType.Size();
+        for (int n = 0; n < 12; n++)
+        {
+            long offset = (random.Next(w.Tensor.Shape[0]) * w.Tensor.Strides[0]) + random.Next(w.Tensor.Shape[1]);
+            var element = new Span<byte>((byte*)w.Tensor.Pointer + (offset * size), size);
+            element.Clear();
+            element[^1] = (byte)(n % 2 == 0 ? 0x80 : 0x7F);
+            switch (n % 6)
+            {
+                case 1:
+                    random.NextBytes(element[..^1]);
+                    element[^2] |= 0xF0;
+                    break;
+                case 2:
+                    element[0] = (byte)random.Next(1, 256);
+                    break;
+                case 3:
+                    element[^2] = w.Tensor.DType switch { DType.F64 => 0xF0, DType.F16 => 0, _ => 0x80 };
+                    element[^1] = w.Tensor.DType == DType.F16 ? (byte)0x7C : (byte)0x7F;
+                    break;
+            }
+        }
+    }
+
+    private static unsafe void CopyBits(byte[] bytes, GuardedTensor to) =>
+        bytes.CopyTo(new Span<byte>((void*)to.Tensor.Pointer, bytes.Length));
+}
