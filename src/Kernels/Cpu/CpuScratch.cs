@@ -3,18 +3,16 @@ using System.Runtime.InteropServices;
 namespace Engine.Kernels.Cpu;
 
 /// <summary>
-/// Work space of the CPU kernels: a few native buffers for each thread, aligned to a page, that grow to the largest size
+/// Work space of the CPU kernels: a few native buffers for each thread, on huge pages where the system has them, that grow to the largest size
 /// asked for and are kept, so a warm call allocates nothing. They are freed when the thread ends.
 /// </summary>
 internal sealed unsafe class CpuScratch
 {
-    private const nuint Alignment = 4096;
-
     [ThreadStatic]
     private static CpuScratch? t_current;
 
-    private readonly nint[] _pointers = new nint[4];
-    private readonly long[] _sizes = new long[4];
+    private readonly nint[] _pointers = new nint[5];
+    private readonly long[] _sizes = new long[5];
 
     ~CpuScratch()
     {
@@ -32,6 +30,9 @@ internal sealed unsafe class CpuScratch
 
         /// <summary>A second shared buffer: partial results.</summary>
         Partial,
+
+        /// <summary>A third: a result still to be rearranged.</summary>
+        Result,
 
         /// <summary>A task's own packed operand.</summary>
         Operand,
@@ -62,8 +63,9 @@ internal sealed unsafe class CpuScratch
     {
         NativeMemory.AlignedFree((void*)_pointers[index]);
         (_pointers[index], _sizes[index]) = (0, 0);
-        nuint size = ((nuint)bytes + Alignment - 1) & ~(Alignment - 1);
-        _pointers[index] = (nint)NativeMemory.AlignedAlloc(size, Alignment);
+        nuint size = ((nuint)bytes + HugePages.Size - 1) & ~(HugePages.Size - 1);
+        _pointers[index] = (nint)NativeMemory.AlignedAlloc(size, HugePages.Size);
         _sizes[index] = (long)size;
+        HugePages.Advise((void*)_pointers[index], size);
     }
 }

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Engine.Tensors;
@@ -16,8 +17,8 @@ namespace Engine.Kernels;
 /// k = 0 or alpha = 0, A and B are not read. C must not overlap A or B. Runs on <see cref="Cpu.CpuParallel"/>; the result's
 /// bits do not depend on the thread count. A warm call allocates nothing.
 /// <para>
-/// Error: each element is a chain of k fused multiply-adds, cut into at most ⌈k ⁄ 384⌉ + 32 partial sums, so
-/// |ĉ − c| ≤ γ(k + 34 + k ⁄ 384) · (|alpha| Σ|a||b| + |beta||c₀|), γ(n) = n·u ⁄ (1 − n·u) (Higham, "Accuracy and Stability of
+/// Error: each element is a sum of k fused multiply-adds, cut into at most k ⁄ 128 + 25 partial sums, so
+/// |ĉ − c| ≤ γ(k + 34 + k ⁄ 128) · (|alpha| Σ|a||b| + |beta||c₀|), γ(n) = n·u ⁄ (1 − n·u) (Higham, "Accuracy and Stability of
 /// Numerical Algorithms", §3.1), plus one rounding to the storage type of C.
 /// </para>
 /// </remarks>
@@ -125,7 +126,7 @@ public static unsafe class CpuGemm
         }
         else if (typeof(T) == typeof(double))
         {
-            ref GemmCall<double> wide = ref System.Runtime.CompilerServices.Unsafe.As<GemmCall<T>, GemmCall<double>>(ref call);
+            ref GemmCall<double> wide = ref Unsafe.As<GemmCall<T>, GemmCall<double>>(ref call);
             switch (s_vectorBits)
             {
                 case 512:
@@ -141,7 +142,7 @@ public static unsafe class CpuGemm
         }
         else
         {
-            ref GemmCall<float> single = ref System.Runtime.CompilerServices.Unsafe.As<GemmCall<T>, GemmCall<float>>(ref call);
+            ref GemmCall<float> single = ref Unsafe.As<GemmCall<T>, GemmCall<float>>(ref call);
             switch (s_vectorBits)
             {
                 case 512:

@@ -53,7 +53,8 @@ internal unsafe struct GemmCall<T>
     public int StepK;
     public int Panel;
 
-    /// <summary>Whether B is read where it lies.</summary>
+    /// <summary>Whether A's full panels of rows, or B, are read where they lie.</summary>
+    public bool DirectA;
     public bool DirectB;
 
     /// <summary>The current pass: batch items, columns, and B packed for them.</summary>

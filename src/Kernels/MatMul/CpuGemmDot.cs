@@ -66,45 +66,48 @@ internal static unsafe class CpuGemmDot<T, TVector, TSimd>
         call.A = new GemmMatrix(packed, CpuStorage.DTypeOf<T>(), false, call.K, size);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Task(GemmCall<T>* call, int index)
     {
         (int item, int tile) = Math.DivRem(index, call->TilesN);
-        int end = Math.Min((tile + 1) * call->TileN, call->N);
+        int begin = tile * call->TileN;
+        int columns = Math.Min(call->TileN, call->N - begin);
+        int stride = call->TileN;
+        int k = call->K;
         bool convert = call->B.Type != CpuStorage.DTypeOf<T>();
-        T* rows = convert ? CpuScratch.Get<T>(CpuScratch.Slot.Operand, 4L * call->K) : null;
+        T* rows = convert ? CpuScratch.Get<T>(CpuScratch.Slot.Operand, 4L * k) : null;
+        T* block = CpuScratch.Get<T>(CpuScratch.Slot.Block, (long)stride * (call->M + 3));
+        nint step = (nint)call->A.Stride;
         T** b = stackalloc T*[4];
-        T* sums = stackalloc T[16];
-        for (int j = tile * call->TileN; j < end; j += 4)
+        for (int j = 0; j < columns; j += 4)
         {
-            int columns = Math.Min(4, end - j);
             for (int q = 0; q < 4; q++)
             {
                 // Beyond the end the last row is computed again and not stored.
-                byte* row = call->B.At(item, j + Math.Min(q, columns - 1), 0);
+                byte* row = call->B.At(item, begin + Math.Min(j + q, columns - 1), 0);
                 b[q] = (T*)row;
                 if (convert)
                 {
-                    b[q] = rows + ((long)q * call->K);
-                    CpuStorage.Load(call->B.Type, row, b[q], call->K);
+                    b[q] = rows + ((long)q * k);
+                    CpuStorage.Load(call->B.Type, row, b[q], k);
                 }
             }
 
-            if (call->M == 1)
+            int i = 0;
+            for (; i + 1 < call->M; i += 4)
             {
-                Dot1x4((T*)call->A.At(item, 0, 0), b, call->K, sums);
-                CpuGemmOutput.Block(call->C, item, 0, j, 1, columns, sums, 4, call->Alpha, call->Beta);
-                continue;
+                int last = Math.Min(3, call->M - 1 - i);
+                T* a = (T*)call->A.At(item, i, 0);
+                Dot4x4(a, a + (Math.Min(1, last) * step), a + (Math.Min(2, last) * step), a + (Math.Min(3, last) * step), b, k, block + (i * stride) + j, stride);
             }
 
-            for (int i = 0; i < call->M; i += 4)
+            if (i < call->M)
             {
-                int height = Math.Min(4, call->M - i);
-                T* a = (T*)call->A.At(item, i, 0);
-                nint stride = (nint)call->A.Stride;
-                Dot4x4(a, a + (Math.Min(1, height - 1) * stride), a + (Math.Min(2, height - 1) * stride), a + (Math.Min(3, height - 1) * stride), b, call->K, sums);
-                CpuGemmOutput.Block(call->C, item, i, j, height, columns, sums, 4, call->Alpha, call->Beta);
+                Dot1x4((T*)call->A.At(item, i, 0), b, k, block + (i * stride) + j);
             }
         }
+
+        CpuGemmOutput.Block(call->C, item, 0, begin, call->M, columns, block, stride, call->Alpha, call->Beta);
     }
 
     /// <summary>sums[q] = a · b[q]; two accumulators for each, since a sum waits for the one before it.</summary>
@@ -132,10 +135,7 @@ internal static unsafe class CpuGemmDot<T, TVector, TSimd>
             t3 = TSimd.Fma(y, TSimd.Load(b3 + p + TSimd.Count), t3);
         }
 
-        sums[0] = TSimd.Sum(TSimd.Add(s0, t0));
-        sums[1] = TSimd.Sum(TSimd.Add(s1, t1));
-        sums[2] = TSimd.Sum(TSimd.Add(s2, t2));
-        sums[3] = TSimd.Sum(TSimd.Add(s3, t3));
+        TSimd.Sum4(TSimd.Add(s0, t0), TSimd.Add(s1, t1), TSimd.Add(s2, t2), TSimd.Add(s3, t3), sums);
         for (; p < k; p++)
         {
             sums[0] += a[p] * b0[p];
@@ -145,9 +145,9 @@ internal static unsafe class CpuGemmDot<T, TVector, TSimd>
         }
     }
 
-    /// <summary>sums[4i + q] = a_i · b[q].</summary>
+    /// <summary>sums[i·stride + q] = a_i · b[q].</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dot4x4(T* a0, T* a1, T* a2, T* a3, T** b, int k, T* sums)
+    private static void Dot4x4(T* a0, T* a1, T* a2, T* a3, T** b, int k, T* sums, int stride)
     {
         T* b0 = b[0];
         T* b1 = b[1];
@@ -187,18 +187,15 @@ internal static unsafe class CpuGemmDot<T, TVector, TSimd>
         }
 
         Sums(s00, s01, s02, s03, a0, b, p, k, sums);
-        Sums(s10, s11, s12, s13, a1, b, p, k, sums + 4);
-        Sums(s20, s21, s22, s23, a2, b, p, k, sums + 8);
-        Sums(s30, s31, s32, s33, a3, b, p, k, sums + 12);
+        Sums(s10, s11, s12, s13, a1, b, p, k, sums + stride);
+        Sums(s20, s21, s22, s23, a2, b, p, k, sums + (2 * stride));
+        Sums(s30, s31, s32, s33, a3, b, p, k, sums + (3 * stride));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Sums(TVector s0, TVector s1, TVector s2, TVector s3, T* a, T** b, int p, int k, T* sums)
     {
-        sums[0] = TSimd.Sum(s0);
-        sums[1] = TSimd.Sum(s1);
-        sums[2] = TSimd.Sum(s2);
-        sums[3] = TSimd.Sum(s3);
+        TSimd.Sum4(s0, s1, s2, s3, sums);
         for (; p < k; p++)
         {
             sums[0] += a[p] * b[0][p];

@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 using Engine.Kernels.Cpu;
 
 namespace Engine.Kernels;
@@ -19,6 +20,16 @@ internal static unsafe class CpuGemmDriver<T, TVector, TSimd>
 
     /// <summary>A problem below this many operations (some 5 µs) is not worth waking a thread for.</summary>
     private const double InlineFlops = 5e5;
+
+    /// <summary>Steps of k at most: a panel of B and the rows of A in use fit the nearest caches.</summary>
+    private const int LongestStep = 384;
+
+    /// <summary>The same where B is read in place and fetched ahead: a strip of it stays in the second-level cache.</summary>
+    private const int DirectStep = 128;
+
+    private const int WantedTasks = 48;
+
+    private static int TallTile => 8 * TSimd.MaxRows;
 
     /// <summary>Rows up to which B is read in place: each of its elements is then used too rarely to pay for a copy.</summary>
     private static int DirectRows => 2 * TSimd.MaxRows;
@@ -46,25 +57,32 @@ internal static unsafe class CpuGemmDriver<T, TVector, TSimd>
 
     private static void Plan(ref GemmCall<T> call)
     {
-        int unit = TSimd.MaxRows;
         int width = 2 * TSimd.Count;
         call.Panel = call.N <= TSimd.Count ? TSimd.Count : width;
-        call.StepK = GemmCall<T>.EvenPiece(call.K, 384, 16);
-        call.TileN = GemmCall<T>.EvenPiece(call.N, 8 * width, call.Panel);
+        call.DirectA = !call.A.Transposed && call.A.Type == CpuStorage.DTypeOf<T>() && call.N <= width && call.A.Stride * sizeof(T) % 4096 != 0;
         call.DirectB = !call.B.Transposed && call.B.Type == CpuStorage.DTypeOf<T>() && call.M <= DirectRows;
+        call.StepK = GemmCall<T>.EvenPiece(call.K, call.DirectB ? DirectStep : LongestStep, 16);
 
-        // Tall tiles reuse a panel of B more often; short ones give more tasks. 2 Mflop are some 20 µs of one core.
-        int rows = 16 * unit;
-        while (rows > 2 * unit && Tasks(call, rows) < 48 && 2.0 * rows * call.TileN * call.K > 2e6)
+        // Wide tiles copy A less often, tall ones read B less often; small ones give more tasks to share out. 2 Mflop are
+        // some 20 µs of one core. A transposed A is read in pieces as long as the tile is tall: those stay tall.
+        int rows = TallTile;
+        int shortest = call.A.Transposed ? TallTile : 2 * TSimd.MaxRows;
+        call.TileN = GemmCall<T>.EvenPiece(call.N, 16 * width, call.Panel);
+        if (Tasks(call, shortest) < WantedTasks)
+        {
+            call.TileN = GemmCall<T>.EvenPiece(call.N, 8 * width, call.Panel);
+        }
+
+        while (rows > shortest && Tasks(call, rows) < WantedTasks && 2.0 * rows * call.TileN * call.K > 2e6)
         {
             rows /= 2;
         }
 
-        call.TileM = GemmCall<T>.EvenPiece(call.M, rows, unit);
-
-        static long Tasks(in GemmCall<T> call, int rows) =>
-            (long)call.Batch * GemmCall<T>.CeilDiv(call.M, rows) * GemmCall<T>.CeilDiv(call.N, call.TileN);
+        call.TileM = GemmCall<T>.EvenPiece(call.M, rows, TSimd.MaxRows);
     }
+
+    private static long Tasks(in GemmCall<T> call, int rows) =>
+        (long)call.Batch * GemmCall<T>.CeilDiv(call.M, rows) * GemmCall<T>.CeilDiv(call.N, call.TileN);
 
     private static void Pass(GemmCall<T>* call, bool inline, bool sharedB)
     {
@@ -76,8 +94,8 @@ internal static unsafe class CpuGemmDriver<T, TVector, TSimd>
         call->Packed = CpuScratch.Get<T>(CpuScratch.Slot.Shared, itemElements * packedItems);
         if (packed > 0)
         {
-            // Packing tasks of about 16K elements, cut along k and across panels.
-            call->PackDepth = Math.Min(call->K, 512);
+            // Packing tasks of about 16K elements, cut along the rows that are stored: neighbouring panels share pages.
+            call->PackDepth = Math.Min(call->K, call->B.Transposed ? 512 : 64);
             call->PackPanels = Math.Max(1, 16384 / (call->PackDepth * call->Panel));
             int tasks = packedItems * GemmCall<T>.CeilDiv(packed, call->PackPanels) * GemmCall<T>.CeilDiv(call->K, call->PackDepth);
             Loop(inline, tasks, call, static (at, index) => PackTask(ref *(GemmCall<T>*)at, index));
@@ -137,11 +155,18 @@ internal static unsafe class CpuGemmDriver<T, TVector, TSimd>
         int width = 2 * TSimd.Count;
         int blockStride = convertC ? GemmCall<T>.RoundUp(columns, width) : width;
         T* block = CpuScratch.Get<T>(CpuScratch.Slot.Block, (long)blockStride * (convertC ? padded : TSimd.MaxRows));
-        T* a = CpuScratch.Get<T>(CpuScratch.Slot.Operand, (long)padded * CpuGemmPack.RowStride<T>(Math.Min(call.StepK, depth)));
+        T* a = CpuScratch.Get<T>(CpuScratch.Slot.Operand, CpuGemmPack.BlockSize<T>(padded, TSimd.MaxRows, Math.Min(call.StepK, depth)));
         for (int p = 0; p < depth; p += call.StepK)
         {
             int step = Math.Min(call.StepK, depth - p);
-            CpuGemmPack.BlockA(call.A, item, i0, rows, padded, p, step, a, out nint rs, out nint cs);
+            int direct = call.DirectA ? rows / TSimd.MaxRows * TSimd.MaxRows : 0;
+            CpuGemmPack.BlockA(
+                call.A, item, i0 + direct, rows - direct, padded - direct, TSimd.MaxRows, p, step, a, out nint rs, out nint cs, out nint panelStride);
+            if (call.DirectB)
+            {
+                FetchB(call, item, p, step, j0, columns);
+            }
+
             T beta = p == 0 ? call.Beta : T.One;
             for (int j = 0; j < columns; j += call.Panel)
             {
@@ -149,24 +174,37 @@ internal static unsafe class CpuGemmDriver<T, TVector, TSimd>
                 int cols = Math.Min(call.Panel, columns - j);
                 bool wide = cols > TSimd.Count;
                 int full = wide ? width : TSimd.Count;
+                T* panelA = a;
                 for (int i = 0; i < rows; i += TSimd.MaxRows)
                 {
+                    T* x = panelA;
+                    nint xs = rs;
+                    if (i < direct)
+                    {
+                        x = (T*)call.A.At(item, i0 + i, p);
+                        xs = (nint)call.A.Stride;
+                    }
+                    else
+                    {
+                        panelA += panelStride;
+                    }
+
                     int high = Math.Min(TSimd.MaxRows, padded - i);
                     if (convertC)
                     {
                         CpuMicroKernel<T, TVector, TSimd>.Run(
-                            high, wide, step, a + (i * rs), rs, cs, b, bs, block + ((long)i * blockStride) + j, blockStride, T.One, T.One, p > 0);
+                            high, wide, step, x, xs, cs, b, bs, block + ((long)i * blockStride) + j, blockStride, T.One, T.One, p > 0);
                     }
                     else if (cols == full && i + high <= rows)
                     {
                         T* c = (T*)call.C.At(item, i0 + i, call.FirstColumn + j0 + j);
                         CpuMicroKernel<T, TVector, TSimd>.Run(
-                            high, wide, step, a + (i * rs), rs, cs, b, bs, c, (nint)call.C.Stride, call.Alpha, beta, beta != T.Zero);
+                            high, wide, step, x, xs, cs, b, bs, c, (nint)call.C.Stride, call.Alpha, beta, beta != T.Zero);
                     }
                     else
                     {
                         CpuMicroKernel<T, TVector, TSimd>.Run(
-                            high, wide, step, a + (i * rs), rs, cs, b, bs, block, blockStride, T.One, T.Zero, accumulate: false);
+                            high, wide, step, x, xs, cs, b, bs, block, blockStride, T.One, T.Zero, accumulate: false);
                         CpuGemmOutput.Block(
                             call.C, item, i0 + i, call.FirstColumn + j0 + j, Math.Min(high, rows - i), cols, block, blockStride, call.Alpha, beta);
                     }
@@ -177,6 +215,28 @@ internal static unsafe class CpuGemmDriver<T, TVector, TSimd>
         if (convertC)
         {
             CpuGemmOutput.Block(call.C, item, i0, call.FirstColumn + j0, rows, columns, block, blockStride, call.Alpha, call.Beta);
+        }
+    }
+
+    /// <summary>
+    /// Brings rows of B that are read in place nearer, in the order they are stored in: panel by panel the kernels would
+    /// touch two lines of each row, which no hardware prefetcher follows.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FetchB(in GemmCall<T> call, int item, int p, int step, int j, int columns)
+    {
+        if (!Sse.IsSupported || columns <= 4 * TSimd.Count)
+        {
+            return;
+        }
+
+        for (int q = 0; q < step; q++)
+        {
+            byte* row = call.B.At(item, p + q, call.FirstColumn + j);
+            for (nint at = 0; at < (nint)columns * sizeof(T); at += 64)
+            {
+                Sse.Prefetch1(row + at);
+            }
         }
     }
 

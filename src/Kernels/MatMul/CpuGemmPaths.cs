@@ -9,8 +9,11 @@ internal static unsafe class CpuGemmPaths<T, TVector, TSimd>
     where TVector : unmanaged
     where TSimd : struct, ICpuSimd<TVector, T>
 {
-    /// <summary>Pieces that k is cut into at most, and the shortest piece worth it.</summary>
-    private const int MaxPieces = 32;
+    /// <summary>Columns of a result that is computed transposed.</summary>
+    private const int MaxSwappedColumns = 24;
+
+    /// <summary>k is cut until there are this many tasks, into pieces not shorter than this.</summary>
+    private const int WantedTasks = 24;
     private const int ShortestPiece = 512;
 
     public static void Run(ref GemmCall<T> call)
@@ -18,6 +21,10 @@ internal static unsafe class CpuGemmPaths<T, TVector, TSimd>
         if (CpuGemmDot<T, TVector, TSimd>.Takes(call))
         {
             CpuGemmDot<T, TVector, TSimd>.Run(ref call);
+        }
+        else if (call.A.Transposed && !call.B.Transposed && call.Batch == 1 && call.N <= MaxSwappedColumns && call.N < call.M)
+        {
+            RunSwapped(ref call);
         }
         else if (Pieces(call) is int pieces and > 1)
         {
@@ -35,14 +42,13 @@ internal static unsafe class CpuGemmPaths<T, TVector, TSimd>
     /// </summary>
     private static int Pieces(in GemmCall<T> call)
     {
-        const double SmallResult = 128 * 1024;
-        if (call.Batch > 1 || call.K < 2 * ShortestPiece || (double)call.M * call.N > SmallResult)
+        if (call.Batch > 1 || call.K < 2 * ShortestPiece)
         {
             return 1;
         }
 
-        int wanted = (int)Math.Min(MaxPieces, Math.Ceiling(SmallResult / ((double)call.M * call.N)));
-        return Math.Min(wanted, call.K / ShortestPiece);
+        double tiles = Math.Ceiling(call.M / 96.0) * Math.Ceiling(call.N / 512.0);
+        return (int)Math.Min(Math.Ceiling(WantedTasks / tiles), call.K / ShortestPiece);
     }
 
     private static void RunPieces(ref GemmCall<T> call, int pieces)
@@ -67,6 +73,33 @@ internal static unsafe class CpuGemmPaths<T, TVector, TSimd>
         GemmCall<T>* at = &sum;
         CpuParallel.ForRange(call.M, Math.Max(1, 65536 / (call.N * pieces)), (nint)at, static (state, begin, end) =>
             SumRows((GemmCall<T>*)state, (int)begin, (int)end));
+    }
+
+    /// <summary>
+    /// C = AᵀB with few columns (the gradient of an adapter's up-projection) as Cᵀ = BᵀA: then the large A is the operand
+    /// read row by row, in whole vectors.
+    /// </summary>
+    private static void RunSwapped(ref GemmCall<T> call)
+    {
+        T* result = CpuScratch.Get<T>(CpuScratch.Slot.Result, (long)call.M * call.N);
+        GemmCall<T> swapped = call;
+        (swapped.M, swapped.N, swapped.A, swapped.B) = (call.N, call.M, call.B, call.A);
+        swapped.A.Transposed = true;
+        swapped.B.Transposed = false;
+        swapped.C = new GemmMatrix(result, CpuStorage.DTypeOf<T>(), false, call.M, 0);
+        (swapped.Alpha, swapped.Beta) = (T.One, T.Zero);
+        Run(ref swapped);
+
+        T* row = stackalloc T[MaxSwappedColumns];
+        for (int i = 0; i < call.M; i++)
+        {
+            for (int j = 0; j < call.N; j++)
+            {
+                row[j] = result[((long)j * call.M) + i];
+            }
+
+            CpuGemmOutput.Block(call.C, 0, i, 0, 1, call.N, row, call.N, call.Alpha, call.Beta);
+        }
     }
 
     /// <summary>Adds the pieces in order of k, into the first, and writes C.</summary>

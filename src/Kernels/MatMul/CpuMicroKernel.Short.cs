@@ -15,6 +15,7 @@ internal static unsafe partial class CpuMicroKernel<T, TVector, TSimd>
         TVector c4x = zero, c4y = zero, c5x = zero, c5y = zero;
         nint rs2 = rs * 2;
         T* a3 = a + (rs * 3);
+        Prefetch(c, ldc, 6);
         for (; k > 0; k--)
         {
             TVector bx = TSimd.Load(b);

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Engine.Kernels;
 
@@ -85,6 +86,7 @@ internal static unsafe partial class CpuMicroKernel<T, TVector, TSimd>
         T* a3 = a + (rs * 3);
         T* a6 = a + (rs * 6);
         T* a9 = a + (rs * 9);
+        Prefetch(c, ldc, 12);
         for (; k > 0; k--)
         {
             TVector bx = TSimd.Load(b);
@@ -204,6 +206,20 @@ internal static unsafe partial class CpuMicroKernel<T, TVector, TSimd>
         Write(c + (ldc * 5), c5x, c5y, va, vb, accumulate);
         Write(c + (ldc * 6), c6x, c6y, va, vb, accumulate);
         Write(c + (ldc * 7), c7x, c7y, va, vb, accumulate);
+    }
+
+    /// <summary>Fetches the block of C while the sums run, since nothing else will have touched it lately.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(T* c, nint ldc, int rows)
+    {
+        if (Sse.IsSupported)
+        {
+            for (int r = 0; r < rows; r++, c += ldc)
+            {
+                Sse.Prefetch0(c);
+                Sse.Prefetch0(c + TSimd.Count);
+            }
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

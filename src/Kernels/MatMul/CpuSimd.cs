@@ -39,8 +39,8 @@ internal unsafe interface ICpuSimd<TVector, T>
     /// <summary>a + b.</summary>
     static abstract TVector Add(TVector a, TVector b);
 
-    /// <summary>Sum of the elements, in an order fixed by the width.</summary>
-    static abstract T Sum(TVector value);
+    /// <summary>Stores the sums of the elements of four vectors, each in an order fixed by the width.</summary>
+    static abstract void Sum4(TVector a, TVector b, TVector c, TVector d, T* sums);
 }
 
 /// <summary>AVX-512: 32 registers hold 12 × 2 accumulators, 2 columns and a broadcast.</summary>
@@ -66,7 +66,10 @@ internal readonly unsafe struct Simd512F32 : ICpuSimd<Vector512<float>, float>
 
     public static Vector512<float> Add(Vector512<float> a, Vector512<float> b) => a + b;
 
-    public static float Sum(Vector512<float> value) => Vector512.Sum(value);
+    public static void Sum4(Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d, float* sums) =>
+        Simd256F32.Sum4(Fold(a), Fold(b), Fold(c), Fold(d), sums);
+
+    private static Vector256<float> Fold(Vector512<float> value) => value.GetLower() + value.GetUpper();
 }
 
 /// <summary>AVX-512: 32 registers hold 12 × 2 accumulators, 2 columns and a broadcast.</summary>
@@ -92,7 +95,13 @@ internal readonly unsafe struct Simd512F64 : ICpuSimd<Vector512<double>, double>
 
     public static Vector512<double> Add(Vector512<double> a, Vector512<double> b) => a + b;
 
-    public static double Sum(Vector512<double> value) => Vector512.Sum(value);
+    public static void Sum4(Vector512<double> a, Vector512<double> b, Vector512<double> c, Vector512<double> d, double* sums)
+    {
+        sums[0] = Vector512.Sum(a);
+        sums[1] = Vector512.Sum(b);
+        sums[2] = Vector512.Sum(c);
+        sums[3] = Vector512.Sum(d);
+    }
 }
 
 /// <summary>AVX2 with FMA: 16 registers hold 6 × 2 accumulators, 2 columns and a broadcast.</summary>
@@ -118,7 +127,10 @@ internal readonly unsafe struct Simd256F32 : ICpuSimd<Vector256<float>, float>
 
     public static Vector256<float> Add(Vector256<float> a, Vector256<float> b) => a + b;
 
-    public static float Sum(Vector256<float> value) => Vector256.Sum(value);
+    public static void Sum4(Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, float* sums) =>
+        CpuInterleave.Sum4(Fold(a), Fold(b), Fold(c), Fold(d), sums);
+
+    private static Vector128<float> Fold(Vector256<float> value) => value.GetLower() + value.GetUpper();
 }
 
 /// <summary>AVX2 with FMA: 16 registers hold 6 × 2 accumulators, 2 columns and a broadcast.</summary>
@@ -144,7 +156,13 @@ internal readonly unsafe struct Simd256F64 : ICpuSimd<Vector256<double>, double>
 
     public static Vector256<double> Add(Vector256<double> a, Vector256<double> b) => a + b;
 
-    public static double Sum(Vector256<double> value) => Vector256.Sum(value);
+    public static void Sum4(Vector256<double> a, Vector256<double> b, Vector256<double> c, Vector256<double> d, double* sums)
+    {
+        sums[0] = Vector256.Sum(a);
+        sums[1] = Vector256.Sum(b);
+        sums[2] = Vector256.Sum(c);
+        sums[3] = Vector256.Sum(d);
+    }
 }
 
 /// <summary>The fallback: SSE or NEON; fused only where the hardware fuses.</summary>
@@ -170,7 +188,7 @@ internal readonly unsafe struct Simd128F32 : ICpuSimd<Vector128<float>, float>
 
     public static Vector128<float> Add(Vector128<float> a, Vector128<float> b) => a + b;
 
-    public static float Sum(Vector128<float> value) => Vector128.Sum(value);
+    public static void Sum4(Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d, float* sums) => CpuInterleave.Sum4(a, b, c, d, sums);
 }
 
 /// <summary>The fallback: SSE or NEON; fused only where the hardware fuses.</summary>
@@ -196,5 +214,11 @@ internal readonly unsafe struct Simd128F64 : ICpuSimd<Vector128<double>, double>
 
     public static Vector128<double> Add(Vector128<double> a, Vector128<double> b) => a + b;
 
-    public static double Sum(Vector128<double> value) => Vector128.Sum(value);
+    public static void Sum4(Vector128<double> a, Vector128<double> b, Vector128<double> c, Vector128<double> d, double* sums)
+    {
+        sums[0] = Vector128.Sum(a);
+        sums[1] = Vector128.Sum(b);
+        sums[2] = Vector128.Sum(c);
+        sums[3] = Vector128.Sum(d);
+    }
 }

@@ -135,7 +135,7 @@ internal sealed unsafe class GemmCase
         // γ(n) = n·u / (1 − n·u), n the longest chain of roundings any path makes (CpuGemm's remarks), u half the spacing
         // of floats at 1; then one rounding to C's storage type, at most u_c relative, plus half its smallest subnormal.
         double u = TypeC == DType.F64 ? Math.ScaleB(1, -53) : Math.ScaleB(1, -24);
-        double steps = K + 34 + (K / 384.0);
+        double steps = K + 34 + (K / 128.0);
         double gamma = steps * u / (1 - (steps * u));
         double uc = TypeC switch { DType.BF16 => Math.ScaleB(1, -8), DType.F16 => Math.ScaleB(1, -11), _ => 0 };
         double tiny = TypeC switch { DType.BF16 => Math.ScaleB(1, -134), DType.F16 => Math.ScaleB(1, -25), _ => 0 };
