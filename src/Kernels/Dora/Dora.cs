@@ -57,4 +57,31 @@ public static class Dora
                 throw DeviceDispatch.Unsupported(Op, magnitude.Device);
         }
     }
+
+    /// <summary>Scales each output's weight vector: W[n,:] ← W[n,:]·ratio[n], in place.</summary>
+    /// <param name="w">[N,K], or [K,N] when <paramref name="transposed"/>; f32 or f64.</param>
+    /// <param name="ratio">[N], like <paramref name="w"/> in dtype.</param>
+    /// <param name="transposed">W is stored [in, out].</param>
+    /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
+    public static void ScaleOutputs(Tensor w, Tensor ratio, bool transposed)
+    {
+        const string Op = "Dora.ScaleOutputs";
+        Check.Float(Op, w);
+        Check.Float(Op, ratio);
+        Check.Rank(Op, w, 2);
+        Check.Shaped(Op, ratio, [w.Shape[transposed ? 1 : 0]]);
+        if (w.DType != ratio.DType || w.DType is not (DType.F32 or DType.F64))
+        {
+            Check.Throw(Op, nameof(w), "has to be f32 or f64 like ratio", w);
+        }
+
+        switch (w.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                DoraCpu.ScaleOutputs(w, ratio, transposed);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, w.Device);
+        }
+    }
 }

@@ -36,6 +36,40 @@ internal static unsafe class DoraCpu
         }
     }
 
+    public static void ScaleOutputs(Tensor w, Tensor ratio, bool transposed)
+    {
+        if (w.DType == DType.F64)
+        {
+            ScaleOutputs<double>(w, ratio, transposed);
+        }
+        else
+        {
+            ScaleOutputs<float>(w, ratio, transposed);
+        }
+    }
+
+    private static void ScaleOutputs<T>(Tensor w, Tensor ratio, bool transposed)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int columns = w.Shape[1];
+        CpuParallel.ForRange(w.Shape[0], Math.Max(1, 16384 / Math.Max(1, columns)), (W: w, Ratio: ratio, Transposed: transposed), static (s, begin, end) =>
+        {
+            int width = s.W.Shape[1];
+            for (long row = begin; row < end; row++)
+            {
+                var values = new Span<T>((T*)s.W.Pointer + (row * width), width);
+                if (s.Transposed)
+                {
+                    TensorPrimitives.Multiply(values, s.Ratio.Span<T>(), values);
+                }
+                else
+                {
+                    TensorPrimitives.Multiply(values, s.Ratio.Span<T>()[(int)row], values);
+                }
+            }
+        });
+    }
+
     private static void Run<T>(State state, int rows)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
         CpuParallel.ForRange(rows, TileRows, state, static (s, begin, end) => Tile<T>(s, (int)begin, (int)(end - begin)));

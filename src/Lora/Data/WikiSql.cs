@@ -5,19 +5,20 @@ using Engine.Transformer;
 namespace Engine.Lora.Data;
 
 /// <summary>
-/// WikiSQL rows as text. The prompt is <c>name(column, column)</c>, the question and a line end; the completion is the
-/// query as SQL, or the row's <c>answer</c> string when it has one (for other query languages).
+/// WikiSQL rows as text. The prompt is three lines: <c>name(column, column)</c>, the question, and the wanted language with a
+/// colon (<c>sql:</c>); the completion is the query as SQL. A row may ask for another language: its field <c>language</c>
+/// names it and its field <c>answer</c> holds the completion.
 /// </summary>
 public static class WikiSql
 {
     private static readonly string[] s_aggregates = ["", "MAX", "MIN", "COUNT", "SUM", "AVG"];
     private static readonly string[] s_operators = ["=", ">", "<"];
 
-    /// <summary>The prompt of a question about a table.</summary>
-    public static string Prompt(WikiSqlTable table, string question)
+    /// <summary>The prompt of a question about a table, to be answered in a language.</summary>
+    public static string Prompt(WikiSqlTable table, string question, string language = "sql")
     {
         ArgumentNullException.ThrowIfNull(table);
-        return $"{table.Name}({string.Join(", ", table.Columns)})\n{question}\n";
+        return $"{table.Name}({string.Join(", ", table.Columns)})\n{question}\n{language}:\n";
     }
 
     internal static DataRow Row(JsonFields fields, IReadOnlyDictionary<string, WikiSqlTable> tables)
@@ -33,7 +34,7 @@ public static class WikiSql
         return new DataRow
         {
             Source = fields.File,
-            Segments = [new(Prompt(table, question), IsCompletion: false), new(answer, IsCompletion: true)],
+            Segments = [new(Prompt(table, question, fields.String("language") ?? "sql"), IsCompletion: false), new(answer, IsCompletion: true)],
         };
     }
 

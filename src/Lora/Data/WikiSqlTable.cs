@@ -10,13 +10,17 @@ namespace Engine.Lora.Data;
 public sealed record WikiSqlTable(string Id, string Name, IReadOnlyList<string> Columns);
 
 /// <summary>Reads <c>NAME.tables.jsonl</c>: <c>{"id", "header", "types", "rows", …}</c>, one table a line.</summary>
-internal static class WikiSqlTables
+public static class WikiSqlTables
 {
     /// <summary><c>dir/dev.jsonl</c> → <c>dir/dev.tables.jsonl</c>.</summary>
     public static string PathFor(string data) => Path.ChangeExtension(data, ".tables.jsonl");
 
+    /// <summary>Reads a file's tables by id.</summary>
+    /// <exception cref="EngineDataException">The file is missing, empty or malformed.</exception>
     public static IReadOnlyDictionary<string, WikiSqlTable> Load(string path) => Files.Read(path, stream => Parse(stream, path));
 
+    /// <summary>Reads tables by id from a stream that messages call <paramref name="name"/>.</summary>
+    /// <exception cref="EngineDataException">The content is empty or malformed.</exception>
     public static IReadOnlyDictionary<string, WikiSqlTable> Parse(Stream stream, string name)
     {
         var tables = new Dictionary<string, WikiSqlTable>(StringComparer.Ordinal);

@@ -8,7 +8,7 @@ namespace Engine.Cli.Demo;
 /// The data sets that ship with the demo, in WikiSQL's format: <c>NAME.jsonl</c> holds a question a line (<c>phase</c>,
 /// <c>table_id</c>, <c>question</c>, <c>sql</c> with <c>sel</c>, <c>agg</c>, <c>conds</c>), <c>NAME.tables.jsonl</c> a
 /// table a line (<c>id</c>, <c>name</c>, <c>header</c>, <c>types</c>, <c>rows</c>). Questions answered in pandas carry
-/// one field more, <c>answer</c>. The committed files are what <see cref="Questions"/> and <see cref="Tables"/> return.
+/// two fields more, <c>language</c> and <c>answer</c>. The committed files are what <see cref="Questions"/> and <see cref="Tables"/> return.
 /// </summary>
 internal static class TaskDataFiles
 {
@@ -61,6 +61,7 @@ internal static class TaskDataFiles
         json.WriteEndObject();
         if (language != TaskLanguage.Sql)
         {
+            json.WriteString("language", TaskData.Tag(language));
             json.WriteString("answer", row.Answer);
         }
     });

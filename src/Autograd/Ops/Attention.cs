@@ -1,0 +1,67 @@
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+public static partial class Ops
+{
+    /// <summary>
+    /// Causal attention with grouped key/value heads: o = softmax(scale·q·kᵀ)·v, where query i of row b sees the key slots
+    /// keyStart[b,i] … i. Shapes: q, o [B,T,H,D], k, v [B,T,Hkv,D], keyStart I32 [B,T]. Sources: Dao et al., FlashAttention;
+    /// Ainslie et al., GQA. Backward recomputes P from the saved log-sum-exp: dV = Pᵀ·dO, dP = dO·Vᵀ,
+    /// dS = P∘(dP − rowsum(dO∘O)), dQ = scale·dS·K, dK = scale·dSᵀ·Q.
+    /// </summary>
+    public static Variable Attention(this Tape tape, Variable q, Variable k, Variable v, Tensor keyStart, float scale)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(q);
+        ArgumentNullException.ThrowIfNull(k);
+        ArgumentNullException.ThrowIfNull(v);
+        Tensor o = q.Value.EmptyLike();
+        if (!tape.Needs(q, k, v))
+        {
+            Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, null);
+            return Tape.Constant(o);
+        }
+
+        Shape shape = q.Value.Shape;
+        Tensor lse = Tensor.Empty([shape[0], shape[2], shape[1]], StatisticsOf(q.Value), q.Value.Device);
+        Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, lse);
+        return tape.Record(o, new AttentionNode(q, k, v, o, lse, keyStart, scale));
+    }
+
+    private sealed class AttentionNode : Node
+    {
+        private readonly Variable _q;
+        private readonly Variable _k;
+        private readonly Variable _v;
+        private readonly Tensor[] _qkvo;
+        private readonly Tensor _lse;
+        private readonly Tensor _keyStart;
+        private readonly float _scale;
+
+        public AttentionNode(Variable q, Variable k, Variable v, Tensor o, Tensor lse, Tensor keyStart, float scale)
+        {
+            _q = q;
+            _k = k;
+            _v = v;
+            _qkvo = [Save(q.Value), Save(k.Value), Save(v.Value), Save(o)];
+            _lse = Keep(lse);
+            _keyStart = Save(keyStart);
+            _scale = scale;
+        }
+
+        public override string Name => "attention";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Tensor dq = _qkvo[0].EmptyLike();
+            Tensor dk = _qkvo[1].EmptyLike();
+            Tensor dv = _qkvo[2].EmptyLike();
+            Kernels.Attention.Backward(
+                gradient, _qkvo[0], _qkvo[1], _qkvo[2], _qkvo[3], _lse, _keyStart, _scale, dq, dk, dv);
+            _q.AccumulateGradient(dq);
+            _k.AccumulateGradient(dk);
+            _v.AccumulateGradient(dv);
+        }
+    }
+}

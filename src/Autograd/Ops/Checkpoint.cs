@@ -1,0 +1,59 @@
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+public static partial class Ops
+{
+    /// <summary>
+    /// Activation checkpointing: runs <paramref name="block"/> without recording, keeps only its input, and runs it again
+    /// with recording when backward arrives. The block must be a function of its input and of counter-based randomness,
+    /// so that both runs agree bit for bit. Source: Chen et al., Training deep nets with sublinear memory cost.
+    /// </summary>
+    public static Variable Checkpoint(this Tape tape, Variable x, Func<Tape, Variable, Variable> block)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        ArgumentNullException.ThrowIfNull(block);
+        if (!tape.IsRecording)
+        {
+            return block(tape, x);
+        }
+
+        using Tape silent = Tape.Inference();
+        using Variable y = block(silent, x);
+        return tape.Record(y.Value.Share(), new CheckpointNode(x, block));
+    }
+
+    private sealed class CheckpointNode : Node
+    {
+        private readonly Variable _x;
+        private readonly Tensor _savedX;
+        private readonly Func<Tape, Variable, Variable> _block;
+
+        public CheckpointNode(Variable x, Func<Tape, Variable, Variable> block)
+        {
+            _x = x;
+            _savedX = Save(x.Value);
+            _block = block;
+        }
+
+        public override string Name => "checkpoint";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            using var tape = new Tape();
+            using var x = new Variable(_savedX.Share(), _x.RequiresGrad);
+            using Variable y = _block(tape, x);
+            if (!y.RequiresGrad)
+            {
+                return;
+            }
+
+            tape.Backward(y, gradient.Share());
+            if (x.TakeGradient() is { } dx)
+            {
+                _x.AccumulateGradient(dx);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+using Engine.Kernels;
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+public static partial class Ops
+{
+    /// <summary>Rows of logits held at a time by <see cref="HeadCrossEntropy"/>: the full [R,V] never exists.</summary>
+    public const int CrossEntropyChunk = 512;
+
+    /// <summary>
+    /// loss = gradScale·Σ_r −log softmax(logits[r])[labels[r]] over rows with a label. Shapes: logits [R,V], labels I32 [R]
+    /// (−100: none), losses [R] receives the unscaled loss of each row. With gradScale = 1/n the loss is the mean over n tokens.
+    /// Backward: dLogits = gradScale·(softmax − onehot)·dLoss.
+    /// </summary>
+    public static Variable CrossEntropy(this Tape tape, Variable logits, Tensor labels, float gradScale, Tensor losses)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(logits);
+        bool needed = tape.Needs(logits);
+        Tensor? dLogits = needed ? logits.Value.EmptyLike() : null;
+        Kernels.CrossEntropy.Forward(logits.Value, labels, losses, dLogits, gradScale);
+        Tensor loss = ScaledSum(losses, gradScale);
+        return needed ? tape.Record(loss, new PrecomputedNode("cross_entropy", logits, dLogits!)) : Tape.Constant(loss);
+    }
+
+    /// <summary>
+    /// The output head and the loss in one op, walking rows in chunks of <see cref="CrossEntropyChunk"/> so that logits of
+    /// the whole batch never exist: loss as in <see cref="CrossEntropy"/> with logits = x·Wᵀ. Shapes: x [R,D], W [V,D],
+    /// labels I32 [R], losses [R]. The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
+    /// Call it with rows that have labels only; rows labelled −100 cost as much as others.
+    /// </summary>
+    public static Variable HeadCrossEntropy(
+        this Tape tape, Variable x, Variable weight, Tensor labels, float gradScale, Tensor losses)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        ArgumentNullException.ThrowIfNull(weight);
+        ArgumentNullException.ThrowIfNull(labels);
+        ArgumentNullException.ThrowIfNull(losses);
+        bool needed = tape.Needs(x, weight);
+        bool needX = needed && x.RequiresGrad;
+        bool needWeight = needed && weight.RequiresGrad;
+        int rows = x.Value.Shape[0];
+        Tensor? dx = needX ? x.Value.EmptyLike() : null;
+        Tensor? dw = needWeight ? weight.Value.ZerosLike() : null;
+        using (Tensor buffer = Tensor.Empty(
+            [Math.Min(rows, CrossEntropyChunk), weight.Value.Shape[0]], x.Value.DType, x.Value.Device))
+        {
+            for (int start = 0; start < rows; start += CrossEntropyChunk)
+            {
+                int count = Math.Min(CrossEntropyChunk, rows - start);
+                using Tensor xs = x.Value.Slice(0, start, count);
+                using Tensor ls = labels.Slice(0, start, count);
+                using Tensor os = losses.Slice(0, start, count);
+                using Tensor logits = buffer.Slice(0, 0, count);
+                MatMul.Run(xs, false, weight.Value, true, logits);
+                Kernels.CrossEntropy.Forward(logits, ls, os, needed ? logits : null, gradScale);
+                if (dx is not null)
+                {
+                    using Tensor dxs = dx.Slice(0, start, count);
+                    MatMul.Run(logits, false, weight.Value, false, dxs);
+                }
+
+                if (dw is not null)
+                {
+                    MatMul.Run(logits, true, xs, false, dw, beta: 1);
+                }
+            }
+        }
+
+        Tensor loss = ScaledSum(losses, gradScale);
+        return needed ? tape.Record(loss, new HeadCrossEntropyNode(x, dx, weight, dw)) : Tape.Constant(loss);
+    }
+
+    private static Tensor ScaledSum(Tensor losses, float scale)
+    {
+        Tensor loss = Tensor.Empty([1], losses.DType, losses.Device);
+        Reduction.Sum(losses, scale, loss);
+        return loss;
+    }
+
+    // The gradient is known since forward; backward multiplies it by the scalar gradient of the loss, which is nearly always 1.
+    private static void PassOn(Variable input, Tensor precomputed, float upstream)
+    {
+        if (upstream != 1)
+        {
+            Elementwise.Scale(precomputed, upstream, precomputed);
+        }
+
+        input.AccumulateGradient(precomputed.Share());
+    }
+
+    private static float ScalarOf(Tensor gradient) =>
+        gradient.DType == DType.F64 ? (float)gradient.ToArray<double>()[0] : gradient.ToArray<float>()[0];
+
+    private sealed class PrecomputedNode : Node
+    {
+        private readonly Variable _input;
+        private readonly Tensor _gradient;
+
+        public PrecomputedNode(string name, Variable input, Tensor gradient)
+        {
+            Name = name;
+            _input = input;
+            _gradient = Keep(gradient);
+        }
+
+        public override string Name { get; }
+
+        protected internal override void Backward(Tensor gradient) => PassOn(_input, _gradient, ScalarOf(gradient));
+    }
+
+    private sealed class HeadCrossEntropyNode : Node
+    {
+        private readonly Variable _x;
+        private readonly Variable _weight;
+        private readonly Tensor? _dx;
+        private readonly Tensor? _dw;
+
+        public HeadCrossEntropyNode(Variable x, Tensor? dx, Variable weight, Tensor? dw)
+        {
+            _x = x;
+            _weight = weight;
+            _dx = dx is null ? null : Keep(dx);
+            _dw = dw is null ? null : Keep(dw);
+        }
+
+        public override string Name => "head_cross_entropy";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            float upstream = ScalarOf(gradient);
+            if (_dx is not null)
+            {
+                PassOn(_x, _dx, upstream);
+            }
+
+            if (_dw is not null)
+            {
+                PassOn(_weight, _dw, upstream);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+using Engine.Kernels;
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+public static partial class Ops
+{
+    /// <summary>y = a + b, same shape (the residual connection). Backward passes dY to both, shared, without a copy.</summary>
+    public static Variable Add(this Tape tape, Variable a, Variable b)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(a);
+        ArgumentNullException.ThrowIfNull(b);
+        Tensor y = a.Value.EmptyLike();
+        Elementwise.Add(a.Value, b.Value, y);
+        return tape.Needs(a, b) ? tape.Record(y, new AddNode(a, b)) : Tape.Constant(y);
+    }
+
+    /// <summary>y = s·x.</summary>
+    public static Variable Scale(this Tape tape, Variable x, float scale)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        Tensor y = x.Value.EmptyLike();
+        Elementwise.Scale(x.Value, scale, y);
+        return tape.Needs(x) ? tape.Record(y, new ScaleNode(x, scale)) : Tape.Constant(y);
+    }
+
+    /// <summary>
+    /// y[r,n] = x[r,n]·c[n]/d[n] (+ bias[n]), with d a constant: DoRA's magnitude over its detached norm.
+    /// Shapes: x, y [R,N]; c, d, bias [N]. Backward: dX = dY∘(c/d), dc += (Σ_r dY∘x)/d, dbias += Σ_r dY.
+    /// </summary>
+    public static Variable ScaleColumns(this Tape tape, Variable x, Variable c, Tensor d, Variable? bias)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        ArgumentNullException.ThrowIfNull(c);
+        ArgumentNullException.ThrowIfNull(d);
+        Tensor ratio = Tensor.Empty(c.Value.Shape, c.Value.DType, x.Value.Device);
+        Dora.Ratio(c.Value, d, ratio);
+        Tensor y = x.Value.EmptyLike();
+        Elementwise.ScaleColumns(x.Value, ratio, y);
+        if (bias is not null)
+        {
+            Elementwise.AddBias(y, bias.Value);
+        }
+
+        if (tape.Needs(x, c, bias))
+        {
+            return tape.Record(y, new ScaleColumnsNode(x, c, d, bias, ratio));
+        }
+
+        ratio.Dispose();
+        return Tape.Constant(y);
+    }
+
+    /// <summary>
+    /// Inverted dropout: y = x·mask/(1 − p) with the mask drawn from a counter-based generator, so that backward draws it
+    /// again instead of keeping it. Source: Srivastava et al.; Salmon et al., Philox.
+    /// </summary>
+    public static Variable Dropout(this Tape tape, Variable x, float p, DropoutKey key)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        Tensor y = x.Value.EmptyLike();
+        Kernels.Dropout.Apply(x.Value, p, key, y);
+        return tape.Needs(x) ? tape.Record(y, new DropoutNode(x, p, key)) : Tape.Constant(y);
+    }
+
+    /// <summary>The same elements under another shape; no copy.</summary>
+    public static Variable Reshape(this Tape tape, Variable x, params ReadOnlySpan<int> extents)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        Tensor y = x.Value.Reshape(extents);
+        return tape.Needs(x) ? tape.Record(y, new ReshapeNode(x)) : Tape.Constant(y);
+    }
+
+    private sealed class AddNode(Variable a, Variable b) : Node
+    {
+        public override string Name => "add";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            a.AccumulateGradient(gradient.Share());
+            b.AccumulateGradient(gradient.Share());
+        }
+    }
+
+    private sealed class ScaleNode(Variable x, float scale) : Node
+    {
+        public override string Name => "scale";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Tensor dx = gradient.EmptyLike();
+            Elementwise.Scale(gradient, scale, dx);
+            x.AccumulateGradient(dx);
+        }
+    }
+
+    private sealed class DropoutNode(Variable x, float p, DropoutKey key) : Node
+    {
+        public override string Name => "dropout";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Tensor dx = gradient.EmptyLike();
+            Kernels.Dropout.Apply(gradient, p, key, dx);
+            x.AccumulateGradient(dx);
+        }
+    }
+
+    private sealed class ReshapeNode(Variable x) : Node
+    {
+        private readonly Shape _shape = x.Value.Shape;
+
+        public override string Name => "reshape";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Span<int> extents = stackalloc int[_shape.Rank];
+            for (int i = 0; i < extents.Length; i++)
+            {
+                extents[i] = _shape[i];
+            }
+
+            x.AccumulateGradient(gradient.Reshape(extents));
+        }
+    }
+
+    private sealed class ScaleColumnsNode : Node
+    {
+        private readonly Variable _x;
+        private readonly Variable _c;
+        private readonly Variable? _bias;
+        private readonly Tensor _ratio;
+        private readonly Tensor _d;
+        private readonly Tensor? _savedX;
+
+        public ScaleColumnsNode(Variable x, Variable c, Tensor d, Variable? bias, Tensor ratio)
+        {
+            _x = x;
+            _c = c;
+            _bias = bias;
+            _ratio = Keep(ratio);
+            _d = Save(d);
+            _savedX = c.RequiresGrad ? Save(x.Value) : null;
+        }
+
+        public override string Name => "scale_columns";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            if (_x.RequiresGrad)
+            {
+                Tensor dx = gradient.EmptyLike();
+                Elementwise.ScaleColumns(gradient, _ratio, dx);
+                _x.AccumulateGradient(dx);
+            }
+
+            if (_savedX is not null)
+            {
+                using Tensor product = gradient.EmptyLike();
+                Elementwise.Multiply(gradient, _savedX, product);
+                using Tensor sums = _d.ZerosLike();
+                Elementwise.BiasGradient(product, sums);
+                Tensor dc = sums.EmptyLike();
+                Dora.Ratio(sums, _d, dc);
+                _c.AccumulateGradient(dc);
+            }
+
+            if (_bias is { RequiresGrad: true })
+            {
+                Elementwise.BiasGradient(gradient, _bias.OpenGradientForAdd());
+            }
+        }
+    }
+}

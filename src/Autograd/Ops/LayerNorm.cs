@@ -1,0 +1,65 @@
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+public static partial class Ops
+{
+    /// <summary>
+    /// y = (x − mean)·rstd·w + b per row. Shapes: x, y [R,C], w, b [C]. Source: Ba et al., Layer Normalization.
+    /// Backward with x̂ = (x − mean)·rstd and g = dY∘w: dX = rstd·(g − mean(g) − x̂·mean(g∘x̂)), dw += Σ dY∘x̂, db += Σ dY.
+    /// </summary>
+    public static Variable LayerNorm(this Tape tape, Variable x, Variable weight, Variable? bias, float epsilon)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        ArgumentNullException.ThrowIfNull(weight);
+        Tensor y = x.Value.EmptyLike();
+        Tensor mean = Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device);
+        Tensor rstd = mean.EmptyLike();
+        Kernels.LayerNorm.Forward(x.Value, weight.Value, bias?.Value, epsilon, y, mean, rstd);
+        if (tape.Needs(x, weight, bias))
+        {
+            return tape.Record(y, new LayerNormNode(x, weight, bias, mean, rstd));
+        }
+
+        mean.Dispose();
+        rstd.Dispose();
+        return Tape.Constant(y);
+    }
+
+    private sealed class LayerNormNode : Node
+    {
+        private readonly Variable _x;
+        private readonly Variable _weight;
+        private readonly Variable? _bias;
+        private readonly Tensor _savedX;
+        private readonly Tensor _savedWeight;
+        private readonly Tensor _mean;
+        private readonly Tensor _rstd;
+
+        public LayerNormNode(Variable x, Variable weight, Variable? bias, Tensor mean, Tensor rstd)
+        {
+            _x = x;
+            _weight = weight;
+            _bias = bias;
+            _savedX = Save(x.Value);
+            _savedWeight = Save(weight.Value);
+            _mean = Keep(mean);
+            _rstd = Keep(rstd);
+        }
+
+        public override string Name => "layernorm";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Tensor? dx = _x.RequiresGrad ? _savedX.EmptyLike() : null;
+            Tensor? dw = _weight.RequiresGrad ? _weight.OpenGradientForAdd() : null;
+            Tensor? db = _bias is { RequiresGrad: true } ? _bias.OpenGradientForAdd() : null;
+            Kernels.LayerNorm.Backward(gradient, _savedX, _savedWeight, _mean, _rstd, dx, dw, db);
+            if (dx is not null)
+            {
+                _x.AccumulateGradient(dx);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+public static partial class Ops
+{
+    /// <summary>
+    /// y = x·rstd·w with rstd = 1/√(mean(x²) + ε) per row. Shapes: x, y [R,C], w [C]. Source: Zhang and Sennrich, RMSNorm.
+    /// Backward with x̂ = x·rstd and g = dY∘w: dX = rstd·(g − x̂·mean(g∘x̂)), dw += Σ_r dY∘x̂.
+    /// </summary>
+    public static Variable RmsNorm(this Tape tape, Variable x, Variable weight, float epsilon)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        ArgumentNullException.ThrowIfNull(weight);
+        Tensor y = x.Value.EmptyLike();
+        Tensor rstd = Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device);
+        Kernels.RmsNorm.Forward(x.Value, weight.Value, epsilon, y, rstd);
+        if (tape.Needs(x, weight))
+        {
+            return tape.Record(y, new RmsNormNode(x, weight, rstd));
+        }
+
+        rstd.Dispose();
+        return Tape.Constant(y);
+    }
+
+    internal static int RowsOf(Tensor tensor) =>
+        tensor.Shape[^1] == 0 ? 0 : checked((int)(tensor.Elements / tensor.Shape[^1]));
+
+    internal static DType StatisticsOf(Tensor tensor) => tensor.DType == DType.F64 ? DType.F64 : DType.F32;
+
+    private sealed class RmsNormNode : Node
+    {
+        private readonly Variable _x;
+        private readonly Variable _weight;
+        private readonly Tensor _savedX;
+        private readonly Tensor _savedWeight;
+        private readonly Tensor _rstd;
+
+        public RmsNormNode(Variable x, Variable weight, Tensor rstd)
+        {
+            _x = x;
+            _weight = weight;
+            _savedX = Save(x.Value);
+            _savedWeight = Save(weight.Value);
+            _rstd = Keep(rstd);
+        }
+
+        public override string Name => "rmsnorm";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Tensor? dx = _x.RequiresGrad ? _savedX.EmptyLike() : null;
+            Tensor? dw = _weight.RequiresGrad ? _weight.OpenGradientForAdd() : null;
+            Kernels.RmsNorm.Backward(gradient, _savedX, _savedWeight, _rstd, dx, dw);
+            if (dx is not null)
+            {
+                _x.AccumulateGradient(dx);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+using Engine.Kernels;
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+/// <summary>AdamW's hyper-parameters; the defaults are PyTorch's.</summary>
+/// <param name="Beta1">Decay of the first moment.</param>
+/// <param name="Beta2">Decay of the second moment.</param>
+/// <param name="Epsilon">Added to the root of the second moment.</param>
+/// <param name="WeightDecay">Decoupled decay: p ← p·(1 − lr·λ).</param>
+public sealed record AdamWOptions(double Beta1 = 0.9, double Beta2 = 0.999, double Epsilon = 1e-8, double WeightDecay = 0.01);
+
+/// <summary>
+/// AdamW over a fixed list of parameters, all in one call. Moments are f32 (f64 for f64 parameters); bf16 and f16
+/// parameters have an f32 master copy. Source: Loshchilov and Hutter, Decoupled weight decay regularization.
+/// </summary>
+public sealed class AdamWOptimizer : IDisposable
+{
+    private readonly IReadOnlyList<Variable> _parameters;
+    private readonly Tensor[] _first;
+    private readonly Tensor[] _second;
+    private readonly Tensor?[] _masters;
+
+    /// <summary>Makes zero moments for each parameter.</summary>
+    public AdamWOptimizer(IReadOnlyList<Variable> parameters, AdamWOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(parameters);
+        _parameters = parameters;
+        Options = options;
+        _first = [.. parameters.Select(p => Tensor.Zeros(p.Value.Shape, StateType(p.Value), p.Value.Device))];
+        _second = [.. parameters.Select(p => Tensor.Zeros(p.Value.Shape, StateType(p.Value), p.Value.Device))];
+        _masters = [.. parameters.Select(p => MasterOf(p.Value))];
+    }
+
+    /// <summary>Hyper-parameters.</summary>
+    public AdamWOptions Options { get; }
+
+    /// <summary>Updates made so far.</summary>
+    public int Steps { get; private set; }
+
+    /// <summary>Bytes of moments and masters.</summary>
+    public long StateBytes => State().Sum(s => s.Tensor.ByteLength);
+
+    /// <summary>
+    /// Global L2 norm of all gradients, in double precision and a fixed order; parameters without a gradient count as zero.
+    /// </summary>
+    public double GradientNorm() =>
+        Kernels.GradientNorm.Compute([.. _parameters.Where(p => p.Gradient is not null).Select(p => p.Gradient!)]);
+
+    /// <summary>Updates all parameters that have a gradient, and drops the gradients.</summary>
+    /// <param name="learningRate">This step's rate.</param>
+    /// <param name="gradientScale">Factor on every gradient: the clipping coefficient, or 1.</param>
+    public void Step(double learningRate, double gradientScale = 1)
+    {
+        Steps++;
+        var slots = new List<AdamWSlot>(_parameters.Count);
+        for (int i = 0; i < _parameters.Count; i++)
+        {
+            if (_parameters[i].Gradient is { } gradient)
+            {
+                slots.Add(new AdamWSlot(_parameters[i].Value, gradient, _first[i], _second[i], _masters[i]));
+            }
+        }
+
+        AdamW.Step(slots, new AdamWStep(
+            learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, Options.WeightDecay, Steps, gradientScale));
+        foreach (Variable parameter in _parameters)
+        {
+            parameter.ClearGradient();
+        }
+    }
+
+    /// <summary>
+    /// PyTorch's <c>clip_grad_norm_</c> coefficient: min(1, limit/(norm + 1e-6)); 1 without a limit.
+    /// </summary>
+    public static double ClipCoefficient(double norm, double? limit) =>
+        limit is { } max ? Math.Min(1, max / (norm + 1e-6)) : 1;
+
+    /// <summary>The state to save: moments and masters under their parameters' names.</summary>
+    public IEnumerable<(string Name, Tensor Tensor)> State()
+    {
+        for (int i = 0; i < _parameters.Count; i++)
+        {
+            string name = _parameters[i].Name ?? throw new InvalidOperationException("a parameter without a name cannot be saved");
+            yield return ($"{name}#exp_avg", _first[i]);
+            yield return ($"{name}#exp_avg_sq", _second[i]);
+            if (_masters[i] is { } master)
+            {
+                yield return ($"{name}#master", master);
+            }
+        }
+    }
+
+    /// <summary>Continues the count of updates after the state has been loaded into <see cref="State"/>'s tensors.</summary>
+    public void Restore(int steps) => Steps = steps;
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (Tensor? tensor in _first.Concat(_second).Concat(_masters))
+        {
+            tensor?.Dispose();
+        }
+    }
+
+    private static DType StateType(Tensor parameter) => parameter.DType == DType.F64 ? DType.F64 : DType.F32;
+
+    private static Tensor? MasterOf(Tensor parameter)
+    {
+        if (parameter.DType is DType.F32 or DType.F64)
+        {
+            return null;
+        }
+
+        Tensor master = parameter.EmptyLike(DType.F32);
+        Cast.Run(parameter, master);
+        return master;
+    }
+}

@@ -1,0 +1,83 @@
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+/// <summary>
+/// Records ops during forward and replays them in reverse for gradients. A tape with <see cref="IsRecording"/> false
+/// records nothing, so inference keeps no activation. Ops are extension methods on the tape (<c>Ops/</c>).
+/// </summary>
+public sealed class Tape(bool recording = true) : IDisposable
+{
+    private readonly List<Node> _nodes = [];
+
+    /// <summary>False for inference: nothing is saved and no result requires a gradient.</summary>
+    public bool IsRecording { get; } = recording;
+
+    /// <summary>Number of recorded ops.</summary>
+    public int Count => _nodes.Count;
+
+    /// <summary>Bytes held for backward by all recorded ops (shared storage is counted once per share).</summary>
+    public long SavedBytes => _nodes.Sum(n => n.SavedBytes);
+
+    /// <summary>A tape for inference.</summary>
+    public static Tape Inference() => new(recording: false);
+
+    /// <summary>Whether an op with these inputs has to be recorded.</summary>
+    public bool Needs(Variable a) => IsRecording && a.RequiresGrad;
+
+    /// <inheritdoc cref="Needs(Variable)"/>
+    public bool Needs(Variable a, Variable? b) => IsRecording && (a.RequiresGrad || b is { RequiresGrad: true });
+
+    /// <inheritdoc cref="Needs(Variable)"/>
+    public bool Needs(Variable a, Variable? b, Variable? c) =>
+        IsRecording && (a.RequiresGrad || b is { RequiresGrad: true } || c is { RequiresGrad: true });
+
+    /// <summary>The result of an op that needs no gradient; takes over <paramref name="value"/>.</summary>
+    public static Variable Constant(Tensor value) => new(value);
+
+    /// <summary>The result of a recorded op; takes over <paramref name="value"/> and <paramref name="node"/>.</summary>
+    public Variable Record(Tensor value, Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        var output = new Variable(value, requiresGrad: true);
+        node.Output = output;
+        _nodes.Add(node);
+        return output;
+    }
+
+    /// <summary>
+    /// Runs backward from <paramref name="output"/> with <paramref name="gradient"/> (same shape; taken over) and
+    /// empties the tape. Gradients of leaves accumulate; those between ops are freed as soon as they are used.
+    /// </summary>
+    public void Backward(Variable output, Tensor gradient)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        output.AccumulateGradient(gradient);
+        for (int i = _nodes.Count - 1; i >= 0; i--)
+        {
+            Node node = _nodes[i];
+            using (Tensor? g = node.Output!.TakeGradient())
+            {
+                if (g is not null)
+                {
+                    node.Backward(g);
+                }
+            }
+
+            node.Dispose();
+            _nodes.RemoveAt(i);
+        }
+    }
+
+    /// <summary>Drops all recorded ops and what they saved.</summary>
+    public void Dispose()
+    {
+        foreach (Node node in _nodes)
+        {
+            node.Output?.ClearGradient();
+            node.Dispose();
+        }
+
+        _nodes.Clear();
+    }
+}

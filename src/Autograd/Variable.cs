@@ -1,0 +1,131 @@
+using Engine.Kernels;
+using Engine.Tensors;
+
+namespace Engine.Autograd;
+
+/// <summary>
+/// A tensor that may carry a gradient: a parameter (a leaf, which lives as long as the model) or the result of an op
+/// (which lives until its user disposes it; nodes of the tape keep their own shares of what backward needs).
+/// </summary>
+public sealed class Variable : IDisposable
+{
+    private readonly Device _device;
+    private Tensor? _gradient;
+
+    /// <summary>Makes a leaf and takes over <paramref name="value"/>.</summary>
+    public Variable(Tensor value, bool requiresGrad = false, string? name = null)
+    {
+        ArgumentNullException.ThrowIfNull(value);
+        Value = value;
+        _device = value.Device;
+        RequiresGrad = requiresGrad;
+        Name = name;
+    }
+
+    /// <summary>The tensor.</summary>
+    public Tensor Value { get; private set; }
+
+    /// <summary>Whether gradients flow to this variable. Ops of which no input requires a gradient record nothing.</summary>
+    public bool RequiresGrad { get; set; }
+
+    /// <summary>The parameter's path in the model, such as <c>model.layers.0.self_attn.q_proj.weight</c>.</summary>
+    public string? Name { get; }
+
+    /// <summary>The gradient accumulated so far, same shape and dtype as <see cref="Value"/>; null when none has arrived.</summary>
+    public Tensor? Gradient => _gradient;
+
+    /// <summary>Exchanges the value of a leaf (an adapter being merged, a checkpoint loaded) and disposes the old one.</summary>
+    public void Replace(Tensor value)
+    {
+        ArgumentNullException.ThrowIfNull(value);
+        if (!ReferenceEquals(Value, value))
+        {
+            Value.Dispose();
+            Value = value;
+        }
+    }
+
+    /// <summary>Adds to the gradient and takes over <paramref name="gradient"/>; does nothing but dispose it where no gradient is needed.</summary>
+    public void AccumulateGradient(Tensor gradient)
+    {
+        ArgumentNullException.ThrowIfNull(gradient);
+        if (!RequiresGrad)
+        {
+            gradient.Dispose();
+        }
+        else if (_gradient is null)
+        {
+            _gradient = gradient;
+        }
+        else
+        {
+            // A gradient passed through a residual is shared by both branches: only a sole owner may be written.
+            Tensor old = _gradient;
+            Tensor target = old.Storage.Owners == 1 ? old : gradient.Storage.Owners == 1 ? gradient : old.EmptyLike();
+            Elementwise.Add(old, gradient, target);
+            _gradient = target;
+            if (!ReferenceEquals(target, old))
+            {
+                old.Dispose();
+            }
+
+            if (!ReferenceEquals(target, gradient))
+            {
+                gradient.Dispose();
+            }
+        }
+    }
+
+    /// <summary>
+    /// The gradient's buffer for a kernel that accumulates into it itself. When <paramref name="fresh"/> is true the
+    /// content is undefined and must be overwritten; otherwise it must be added to.
+    /// </summary>
+    public Tensor OpenGradient(out bool fresh)
+    {
+        fresh = _gradient is null;
+        if (_gradient is null)
+        {
+            // The value may be gone already: users dispose an op's result as soon as nothing reads it any more.
+            _gradient = Tensor.Empty(Value.Shape, Value.DType, _device);
+        }
+        else if (_gradient.Storage.Owners > 1)
+        {
+            Tensor shared = _gradient;
+            _gradient = shared.Clone();
+            shared.Dispose();
+        }
+
+        return _gradient;
+    }
+
+    /// <summary>The gradient's buffer, zeroed if no gradient has arrived yet, for a kernel that only ever adds.</summary>
+    public Tensor OpenGradientForAdd()
+    {
+        Tensor gradient = OpenGradient(out bool fresh);
+        if (fresh)
+        {
+            gradient.Clear();
+        }
+
+        return gradient;
+    }
+
+    /// <summary>Takes the gradient out; the caller disposes it.</summary>
+    public Tensor? TakeGradient()
+    {
+        Tensor? gradient = _gradient;
+        _gradient = null;
+        return gradient;
+    }
+
+    /// <summary>Drops the gradient.</summary>
+    public void ClearGradient() => TakeGradient()?.Dispose();
+
+    /// <summary>Gives up the value and the gradient.</summary>
+    public void Dispose()
+    {
+        Value.Dispose();
+        // An op's result is usually disposed by its user before backward runs: the gradient arrives later and is taken by the tape.
+        ClearGradient();
+    }
+}

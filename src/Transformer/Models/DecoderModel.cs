@@ -1,0 +1,165 @@
+using Engine.Autograd;
+using Engine.Tensors;
+
+namespace Engine.Transformer;
+
+/// <summary>
+/// A causal decoder built from a <see cref="ModelConfig"/>: token embedding (and learned positions), layers, final norm,
+/// output head. It knows nothing of adapters: whoever adapts it sets <see cref="LinearModule.Adapter"/>.
+/// </summary>
+public sealed partial class DecoderModel : IDisposable
+{
+    private readonly DecoderBlock[] _blocks;
+    private readonly RotaryTable? _rotary;
+
+    private DecoderModel(
+        ModelConfig config,
+        DType dtype,
+        Device device,
+        EmbeddingModule tokens,
+        EmbeddingModule? positions,
+        DecoderBlock[] blocks,
+        NormModule finalNorm,
+        LinearModule head,
+        RotaryTable? rotary,
+        IReadOnlyDictionary<string, Variable> parameters)
+    {
+        Config = config;
+        DType = dtype;
+        Device = device;
+        TokenEmbedding = tokens;
+        PositionEmbedding = positions;
+        _blocks = blocks;
+        FinalNorm = finalNorm;
+        Head = head;
+        _rotary = rotary;
+        Parameters = parameters;
+        Linears = [.. blocks.SelectMany(LinearsOf), head];
+        Norms = [.. blocks.SelectMany(b => new[] { b.AttentionNorm, b.MlpNorm, b.Attention.QueryNorm, b.Attention.KeyNorm })
+            .OfType<NormModule>(), finalNorm];
+        Embeddings = positions is null ? [tokens] : [tokens, positions];
+    }
+
+    /// <summary>The architecture.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>Dtype of parameters and activations.</summary>
+    public DType DType { get; }
+
+    /// <summary>Where the parameters are.</summary>
+    public Device Device { get; }
+
+    /// <summary>All parameters by their names in the checkpoint; a tied head appears under the embedding's name only.</summary>
+    public IReadOnlyDictionary<string, Variable> Parameters { get; }
+
+    /// <summary>All linears in order of the layers, the output head last.</summary>
+    public IReadOnlyList<LinearModule> Linears { get; }
+
+    /// <summary>All norms.</summary>
+    public IReadOnlyList<NormModule> Norms { get; }
+
+    /// <summary>The embedding tables.</summary>
+    public IReadOnlyList<EmbeddingModule> Embeddings { get; }
+
+    /// <summary>The token embedding.</summary>
+    public EmbeddingModule TokenEmbedding { get; }
+
+    /// <summary>Learned positions, or null for rotary models.</summary>
+    public EmbeddingModule? PositionEmbedding { get; }
+
+    /// <summary>The norm before the head.</summary>
+    public NormModule FinalNorm { get; }
+
+    /// <summary>The output head; its weight is the token embedding's variable when tied.</summary>
+    public LinearModule Head { get; }
+
+    /// <summary>Number of parameters; tied ones count once.</summary>
+    public long ParameterCount => Parameters.Values.Sum(p => p.Value.Elements);
+
+    /// <summary>
+    /// The hidden states after the final norm, [batch·length, hidden].
+    /// </summary>
+    /// <param name="tape">Records, or not.</param>
+    /// <param name="batch">The batch's extent, positions and cache.</param>
+    /// <param name="ids">Token ids, batch·length of them, each in [0, vocabulary).</param>
+    /// <exception cref="EngineDataException">An id is out of range or a position is beyond the model.</exception>
+    public Variable Hidden(Tape tape, BatchContext batch, ReadOnlySpan<int> ids)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(batch);
+        CheckIds(ids);
+        int end = (batch.Cache?.Length ?? 0) + batch.Length;
+        if (end > Config.MaxPositions)
+        {
+            throw new EngineDataException(
+                $"sequence of {end} tokens is longer than the model: max_position_embeddings is {Config.MaxPositions}");
+        }
+
+        _rotary?.Reserve(end);
+        using Tensor idTensor = Tensor.From(ids, [ids.Length], Device);
+        Variable x = Embed(tape, batch, idTensor);
+        foreach (DecoderBlock block in _blocks)
+        {
+            using Variable input = x;
+            x = batch.CheckpointBlocks && tape.IsRecording
+                ? tape.Checkpoint(input, (inner, h) => block.Forward(inner, batch, h))
+                : block.Forward(tape, batch, input);
+        }
+
+        batch.Cache?.Advance(batch.Length);
+        using (x)
+        {
+            return FinalNorm.Forward(tape, x);
+        }
+    }
+
+    /// <summary>Logits of hidden states: [R, hidden] → [R, vocabulary].</summary>
+    public Variable Logits(Tape tape, BatchContext batch, Variable hidden) => Head.Forward(tape, batch, hidden);
+
+    /// <summary>Frees all parameters.</summary>
+    public void Dispose()
+    {
+        foreach (Variable parameter in Parameters.Values)
+        {
+            parameter.Dispose();
+        }
+
+        _rotary?.Dispose();
+    }
+
+    private static IEnumerable<LinearModule> LinearsOf(DecoderBlock block)
+    {
+        IEnumerable<LinearModule> attention = block.Attention.Projections.Append(block.Attention.Output);
+        return block.Mlp.Gate is null
+            ? attention.Concat([block.Mlp.Up, block.Mlp.Down])
+            : attention.Concat([block.Mlp.Gate, block.Mlp.Up, block.Mlp.Down]);
+    }
+
+    private Variable Embed(Tape tape, BatchContext batch, Tensor ids)
+    {
+        Variable x = tape.Embedding(ids, TokenEmbedding.Weight);
+        if (PositionEmbedding is null)
+        {
+            return x;
+        }
+
+        using (x)
+        using (Tensor flat = batch.Positions.Reshape(-1))
+        using (Variable p = tape.Embedding(flat, PositionEmbedding.Weight))
+        {
+            return tape.Add(x, p);
+        }
+    }
+
+    private void CheckIds(ReadOnlySpan<int> ids)
+    {
+        for (int i = 0; i < ids.Length; i++)
+        {
+            if ((uint)ids[i] >= (uint)Config.VocabularySize)
+            {
+                throw new EngineDataException(
+                    $"token id {ids[i]} at index {i} is out of range: the model's vocabulary has {Config.VocabularySize} entries (0 to {Config.VocabularySize - 1})");
+            }
+        }
+    }
+}

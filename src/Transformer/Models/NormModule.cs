@@ -1,0 +1,24 @@
+using Engine.Autograd;
+
+namespace Engine.Transformer;
+
+/// <summary>LayerNorm or RMSNorm with its parameters.</summary>
+public sealed class NormModule(string path, NormKind kind, Variable weight, Variable? bias, float epsilon)
+{
+    /// <summary>The module's path, such as <c>model.norm</c>.</summary>
+    public string Path { get; } = path;
+
+    /// <summary>Which norm.</summary>
+    public NormKind Kind { get; } = kind;
+
+    /// <summary>Scale [C].</summary>
+    public Variable Weight { get; set; } = weight;
+
+    /// <summary>Shift [C]; LayerNorm only.</summary>
+    public Variable? Bias { get; set; } = bias;
+
+    /// <summary>Normalises each row of x [R,C].</summary>
+    public Variable Forward(Tape tape, Variable x) => Kind == NormKind.RmsNorm
+        ? tape.RmsNorm(x, Weight, epsilon)
+        : tape.LayerNorm(x, Weight, Bias, epsilon);
+}

@@ -1,0 +1,84 @@
+using Engine.Kernels;
+using Engine.Tensors;
+
+namespace Engine.Transformer.Safetensors;
+
+/// <summary>Between tensors and the safetensors format.</summary>
+public static class SafetensorsBridge
+{
+    // Bytes staged at a time when a tensor is written: host memory for one tensor is never doubled.
+    private const int StagingBytes = 1 << 20;
+
+    /// <summary>Copies a stored tensor to a device, converting between float dtypes where they differ.</summary>
+    public static unsafe Tensor Read(SafetensorsTensor stored, DType dtype, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(stored);
+        Span<int> extents = stackalloc int[stored.Rank];
+        for (int i = 0; i < extents.Length; i++)
+        {
+            extents[i] = checked((int)stored.Shape[i]);
+        }
+
+        var shape = new Shape(extents);
+        using var mapped = new Tensor(
+            Storage.Wrap(Device.Cpu, (nint)stored.Pointer, stored.ByteLength, owner: null), stored.DType, shape, Strides.Contiguous(shape));
+        if (stored.DType == dtype)
+        {
+            Tensor same = Tensor.Empty(shape, dtype, device);
+            Upload(mapped, same);
+            return same;
+        }
+
+        // The mapped bytes may lie at any offset; the kernels read with unaligned loads.
+        Tensor converted = Tensor.Empty(shape, dtype, Device.Cpu);
+        Cast.Run(mapped, converted);
+        if (device.Kind == DeviceKind.Cpu)
+        {
+            return converted;
+        }
+
+        using (converted)
+        {
+            return converted.To(device);
+        }
+    }
+
+    /// <summary>An entry that writes a tensor, which must stay alive until the file is written.</summary>
+    public static SafetensorsEntry Entry(string name, Tensor tensor)
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        Span<long> shape = stackalloc long[tensor.Shape.Rank];
+        for (int i = 0; i < shape.Length; i++)
+        {
+            shape[i] = tensor.Shape[i];
+        }
+
+        return new SafetensorsEntry(name, tensor.DType, shape, tensor.ByteLength, stream => Write(tensor, stream));
+    }
+
+    private static unsafe void Upload(Tensor source, Tensor destination)
+    {
+        for (long done = 0; done < source.ByteLength; done += int.MaxValue)
+        {
+            int count = (int)Math.Min(int.MaxValue, source.ByteLength - done);
+            destination.Device.CopyFromHost(
+                new ReadOnlySpan<byte>((byte*)source.Pointer + done, count), destination.Pointer + (nint)done);
+        }
+    }
+
+    private static void Write(Tensor tensor, Stream stream)
+    {
+        if (!tensor.IsContiguous)
+        {
+            throw new ArgumentException($"cannot write {tensor}: not contiguous", nameof(tensor));
+        }
+
+        var staging = new byte[Math.Min(StagingBytes, tensor.ByteLength)];
+        for (long done = 0; done < tensor.ByteLength; done += staging.Length)
+        {
+            Span<byte> part = staging.AsSpan(0, (int)Math.Min(staging.Length, tensor.ByteLength - done));
+            tensor.Device.CopyToHost(tensor.Pointer + (nint)done, part);
+            stream.Write(part);
+        }
+    }
+}
