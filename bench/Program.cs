@@ -1,4 +1,5 @@
 using Engine.Bench.MatMul;
+using Engine.Bench.Training;
 
 namespace Engine.Bench;
 
@@ -8,6 +9,7 @@ internal static class Program
     private static readonly (string Name, string Summary, Func<string[], int> Run)[] s_benches =
     [
         ("matmul", "the CPU matrix product against OpenBLAS", MatMulBench.Run),
+        ("train", "tokens per second of training the demo's base model on the CPU", TrainBench.Run),
     ];
 
     private static int Main(string[] args)

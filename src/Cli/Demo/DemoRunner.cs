@@ -13,7 +13,7 @@ namespace Engine.Cli.Demo;
 /// <param name="Output">Keeps the base, the adapters and the merged model; null for a temporary directory.</param>
 /// <param name="Steps">Optimizer steps for each task.</param>
 /// <param name="HeldOutRows">Held-out rows to measure on, at most as many as there are.</param>
-internal sealed record DemoOptions(ulong Seed = 0, string? Output = null, int Steps = 250, int HeldOutRows = 200);
+internal sealed record DemoOptions(ulong Seed = 0, string? Output = null, int Steps = 150, int HeldOutRows = 200);
 
 /// <summary>
 /// The whole loop on the embedded model: measure, fine-tune one adapter a task, measure again, merge and unmerge, answer a
@@ -107,7 +107,7 @@ internal sealed class DemoRunner(DemoOptions options, Device device, IDemoDispla
         return result.ExactMatch ?? 0;
     }
 
-    private DemoMerge Merge(AdaptedModel model, string basePath, string directory, IReadOnlyList<EvaluationRow> rows)
+    private static DemoMerge Merge(AdaptedModel model, string basePath, string directory, IReadOnlyList<EvaluationRow> rows)
     {
         model.Activate("sql");
         int[][] prompts = [.. rows.Take(8).Select(r => r.Prompt.ToArray())];

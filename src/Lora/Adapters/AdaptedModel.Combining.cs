@@ -1,7 +1,5 @@
-using Engine.Autograd;
 using Engine.Kernels;
 using Engine.Tensors;
-using Engine.Transformer;
 
 namespace Engine.Lora;
 

@@ -1,4 +1,3 @@
-using Engine.Kernels;
 using Engine.Tensors;
 using Engine.Transformer.Safetensors;
 

@@ -26,8 +26,8 @@ internal sealed class DecoderBuilder(ModelConfig config, IParameterSource source
     public NormModule FinalNorm() => Norm(_names.FinalNorm, config.HiddenSize);
 
     public LinearModule Head(EmbeddingModule tokens) => new(
-        _names.Head,
-        config.TieWordEmbeddings ? tokens.Weight : Parameter($"{_names.Head}.weight", [config.VocabularySize, config.HiddenSize]),
+        ParameterNames.Head,
+        config.TieWordEmbeddings ? tokens.Weight : Parameter($"{ParameterNames.Head}.weight", [config.VocabularySize, config.HiddenSize]),
         bias: null);
 
     public DecoderBlock Block(int layer)

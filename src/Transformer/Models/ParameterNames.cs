@@ -3,13 +3,14 @@ namespace Engine.Transformer;
 /// <summary>The module paths that Hugging Face checkpoints use: GPT-2's, and those Llama, Mistral and Qwen share.</summary>
 internal abstract class ParameterNames
 {
+    /// <summary>The output head has one name everywhere.</summary>
+    public const string Head = "lm_head";
+
     public abstract string Tokens { get; }
 
     public virtual string? Positions => null;
 
     public abstract string FinalNorm { get; }
-
-    public string Head => "lm_head";
 
     public static ParameterNames For(ModelConfig config) => config.Family == ModelFamily.Gpt2 ? new Gpt2() : new Llama();
 
