@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace Engine.Bench;
 
 /// <summary>Where and when a benchmark ran; heads every result.</summary>
-internal sealed record BenchHost(string Cpu, int Cores, string Os, string Runtime, string Date, string Commit, double? Load)
+internal sealed record BenchHost(string Cpu, int Cores, string Os, string Runtime, string Date, string Commit)
 {
     public static BenchHost Current() => new(
         CpuModel(),
@@ -14,8 +14,7 @@ internal sealed record BenchHost(string Cpu, int Cores, string Os, string Runtim
         RuntimeInformation.OSDescription,
         RuntimeInformation.FrameworkDescription,
         DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm") + " UTC",
-        CommitOfBuild(),
-        LoadAverage());
+        CommitOfBuild());
 
     public void Write(Utf8JsonWriter json)
     {
@@ -26,15 +25,10 @@ internal sealed record BenchHost(string Cpu, int Cores, string Os, string Runtim
         json.WriteString("runtime", Runtime);
         json.WriteString("date", Date);
         json.WriteString("commit", Commit);
-        if (Load is double load)
-        {
-            json.WriteNumber("load_average_before", load);
-        }
-
         json.WriteEndObject();
     }
 
-    public override string ToString() => $"{Cpu}, {Cores} cores; {Os}; {Runtime}; {Date}; commit {Commit}; load average before {Load?.ToString("F1") ?? "unknown"}";
+    public override string ToString() => $"{Cpu}, {Cores} cores; {Os}; {Runtime}; {Date}; commit {Commit}";
 
     /// <summary>Median of the samples; reorders them.</summary>
     public static double Median(double[] samples)
@@ -69,13 +63,6 @@ internal sealed record BenchHost(string Cpu, int Cores, string Os, string Runtim
         }
 
         return Environment.GetEnvironmentVariable("PROCESSOR_IDENTIFIER") ?? RuntimeInformation.ProcessArchitecture.ToString();
-    }
-
-    /// <summary>Runnable threads, averaged over the last minute; what else ran shows in the figures.</summary>
-    private static double? LoadAverage()
-    {
-        const string LoadFile = "/proc/loadavg";
-        return File.Exists(LoadFile) && double.TryParse(File.ReadAllText(LoadFile).Split(' ')[0], out double load) ? load : null;
     }
 
     /// <summary>The commit that the build recorded in the informational version, "version+commit".</summary>

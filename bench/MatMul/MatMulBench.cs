@@ -54,6 +54,7 @@ internal static unsafe class MatMulBench
         }
 
         var report = new MatMulReport(BenchHost.Current(), OpenBlas.TryLoad());
+        var others = new OtherLoad();
         Console.WriteLine(report.Header());
         Console.WriteLine(report.TableHead());
         foreach (MatMulShape shape in MatMulShape.All)
@@ -66,6 +67,9 @@ internal static unsafe class MatMulBench
             }
         }
 
+        report.OtherCores = others.Cores();
+        Console.WriteLine();
+        Console.WriteLine(report.Disturbance());
         if (json is not null)
         {
             File.WriteAllBytes(json, report.ToJson());

@@ -20,6 +20,9 @@ internal sealed class MatMulReport(BenchHost host, OpenBlas? blas)
 
     public List<MatMulResult> Results { get; } = [];
 
+    /// <summary>Cores that other processes used meanwhile; null when unknown.</summary>
+    public double? OtherCores { get; set; }
+
     public static string Row(MatMulResult r)
     {
         string Cell(double seconds) => double.IsNaN(seconds) ? "—" : r.GFlops(seconds).ToString("F1", CultureInfo.InvariantCulture);
@@ -46,6 +49,10 @@ internal sealed class MatMulReport(BenchHost host, OpenBlas? blas)
         return text.ToString();
     }
 
+    public string Disturbance() => OtherCores is double cores
+        ? $"Other processes used {cores.ToString("F2", CultureInfo.InvariantCulture)} of the {host.Cores} cores meanwhile."
+        : "How busy other processes kept the cores meanwhile is unknown on this system.";
+
     public string TableHead() =>
         $"| {"shape",-19} | {"what",-15} | {"µs, 1",9} | {"ours 1",7} | {"blas 1",7} | ratio | {"µs, " + host.Cores,9} | {"ours " + host.Cores,7} | {"blas " + host.Cores,7} | ratio |\n"
         + $"|{new string('-', 21)}|{new string('-', 17)}|{new string('-', 10)}:|{new string('-', 8)}:|{new string('-', 8)}:|------:|{new string('-', 10)}:|{new string('-', 8)}:|{new string('-', 8)}:|------:|";
@@ -59,6 +66,7 @@ internal sealed class MatMulReport(BenchHost host, OpenBlas? blas)
             text.AppendLine(Row(result));
         }
 
+        text.AppendLine().AppendLine(Disturbance());
         return text.ToString();
     }
 
@@ -74,6 +82,11 @@ internal sealed class MatMulReport(BenchHost host, OpenBlas? blas)
             json.WriteString("openblas_core", blas?.Core);
             json.WriteString("openblas_config", blas?.Config);
             json.WriteString("openblas_coretype_variable", Environment.GetEnvironmentVariable(CoreVariable));
+            if (OtherCores is double cores)
+            {
+                json.WriteNumber("other_processes_cores", Math.Round(cores, 3));
+            }
+
             json.WriteStartArray("results");
             foreach (MatMulResult r in Results)
             {
