@@ -36,18 +36,20 @@ public static unsafe partial class Philox
         Vector256<ulong> c3 = Vector256.Create(stream >> 32);
         Vector256<uint> multiplier0 = Vector256.Create((ulong)Multiplier0).AsUInt32();
         Vector256<uint> multiplier1 = Vector256.Create((ulong)Multiplier1).AsUInt32();
-        var key0 = (uint)seed;
-        var key1 = (uint)(seed >> 32);
+        Vector256<ulong> key0 = Vector256.Create(seed);
+        Vector256<ulong> key1 = Vector256.Create(seed >> 32);
+        Vector256<ulong> weyl0 = Vector256.Create((ulong)Weyl0);
+        Vector256<ulong> weyl1 = Vector256.Create((ulong)Weyl1);
         for (int round = 0; round < 10; round++)
         {
             Vector256<ulong> product0 = Avx2.Multiply(c0.AsUInt32(), multiplier0);
             Vector256<ulong> product1 = Avx2.Multiply(c2.AsUInt32(), multiplier1);
-            c0 = (product1 >>> 32) ^ c1 ^ Vector256.Create((ulong)key0);
+            c0 = (product1 >>> 32) ^ c1 ^ key0;
             c1 = product1;
-            c2 = (product0 >>> 32) ^ c3 ^ Vector256.Create((ulong)key1);
+            c2 = (product0 >>> 32) ^ c3 ^ key1;
             c3 = product0;
-            key0 += Weyl0;
-            key1 += Weyl1;
+            key0 += weyl0;
+            key1 += weyl1;
         }
 
         // Words 0, 1 and words 2, 3 of each counter side by side, then counter by counter.

@@ -102,14 +102,14 @@ internal static unsafe class RowNorm<T, TCentering>
             }
         }
 
-        T variance = RowSum.Of(new CenteredSquare(double.CreateChecked(mean)), x, null, width) / count;
+        T variance = RowSum.Of(new CenteredSquare(Constant.Of(mean)), x, null, width) / count;
         T rstd = T.One / T.Sqrt(variance + T.CreateChecked(s.Eps));
         if (s.Rstd != 0)
         {
             ((T*)s.Rstd)[row] = rstd;
         }
 
-        var normalize = new Normalize(double.CreateChecked(mean), double.CreateChecked(rstd));
+        var normalize = new Normalize(Constant.Of(mean), Constant.Of(rstd));
         if (b == null)
         {
             ElementLoop.Map(normalize, x, w, null, y, null, width);
@@ -139,8 +139,7 @@ internal static unsafe class RowNorm<T, TCentering>
             if (s.Dx.Exists)
             {
                 T* dx = s.Dx.Target(row * width, scratch.Pointer + (3L * width));
-                var op = new InputGradient(
-                    double.CreateChecked(mean), double.CreateChecked(rstd), double.CreateChecked(meanG), double.CreateChecked(meanGx));
+                var op = new InputGradient(Constant.Of(mean), Constant.Of(rstd), Constant.Of(meanG), Constant.Of(meanGx));
                 ElementLoop.Map(op, dy, x, w, dx, null, width);
                 s.Dx.Write(dx, row * width, width);
             }
@@ -217,19 +216,19 @@ internal readonly struct Value : ITerm
         where T : unmanaged, IFloatingPointIeee754<T> => a;
 }
 
-internal readonly struct CenteredSquare(double mean) : ITerm
+internal readonly struct CenteredSquare(Constant mean) : ITerm
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector<T> Invoke<T>(Vector<T> a, Vector<T> b)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        Vector<T> distance = a - VectorMath.Create<T>(mean);
+        Vector<T> distance = a - mean.Vector<T>();
         return distance * distance;
     }
 }
 
 /// <summary>(x − mean)·rstd·w</summary>
-internal readonly struct Normalize(double mean, double rstd) : IElementOp
+internal readonly struct Normalize(Constant mean, Constant rstd) : IElementOp
 {
     public static int Inputs => 2;
 
@@ -239,7 +238,7 @@ internal readonly struct Normalize(double mean, double rstd) : IElementOp
     public void Invoke<T>(Vector<T> a, Vector<T> b, Vector<T> c, out Vector<T> y, out Vector<T> z)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        y = (a - VectorMath.Create<T>(mean)) * VectorMath.Create<T>(rstd) * b;
+        y = (a - mean.Vector<T>()) * rstd.Vector<T>() * b;
         z = default;
     }
 }
@@ -261,7 +260,7 @@ internal readonly struct NormalizeAndShift(Normalize normalize) : IElementOp
 }
 
 /// <summary>rstd·(dy·w − meanG − x̂·meanGx)</summary>
-internal readonly struct InputGradient(double mean, double rstd, double meanG, double meanGx) : IElementOp
+internal readonly struct InputGradient(Constant mean, Constant rstd, Constant meanG, Constant meanGx) : IElementOp
 {
     public static int Inputs => 3;
 
@@ -271,9 +270,9 @@ internal readonly struct InputGradient(double mean, double rstd, double meanG, d
     public void Invoke<T>(Vector<T> a, Vector<T> b, Vector<T> c, out Vector<T> y, out Vector<T> z)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        Vector<T> normalized = (b - VectorMath.Create<T>(mean)) * VectorMath.Create<T>(rstd);
-        Vector<T> difference = (a * c) - VectorMath.Create<T>(meanG) - (normalized * VectorMath.Create<T>(meanGx));
-        y = difference * VectorMath.Create<T>(rstd);
+        Vector<T> normalized = (b - mean.Vector<T>()) * rstd.Vector<T>();
+        Vector<T> difference = (a * c) - meanG.Vector<T>() - (normalized * meanGx.Vector<T>());
+        y = difference * rstd.Vector<T>();
         z = default;
     }
 }

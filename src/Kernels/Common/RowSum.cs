@@ -63,17 +63,30 @@ internal static unsafe class RowSum
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         int width = Vector<T>.Count;
-        Vector<T> max = new(T.NegativeInfinity);
+        Vector<T> first = new(T.NegativeInfinity);
+        Vector<T> second = first;
+        Vector<T> ordered = Vector.Equals(first, first);
         int i = 0;
-        for (; i <= count - width; i += width)
+        for (; i <= count - (2 * width); i += 2 * width)
         {
-            max = Vector.Max(max, Vector.Load(a + i));
+            // The native maximum is one instruction but may drop NaN, which is therefore looked for apart.
+            Vector<T> x = Vector.Load(a + i);
+            Vector<T> z = Vector.Load(a + i + width);
+            first = Vector.MaxNative(first, x);
+            second = Vector.MaxNative(second, z);
+            ordered &= Vector.Equals(x, x) & Vector.Equals(z, z);
         }
 
+        if (Vector.EqualsAny(ordered, Vector<T>.Zero))
+        {
+            return T.NaN;
+        }
+
+        first = Vector.MaxNative(first, second);
         T result = T.NegativeInfinity;
         for (int lane = 0; lane < width; lane++)
         {
-            result = T.Max(result, max[lane]);
+            result = T.Max(result, first[lane]);
         }
 
         for (; i < count; i++)

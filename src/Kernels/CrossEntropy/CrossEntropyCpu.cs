@@ -95,7 +95,7 @@ internal static unsafe class CrossEntropyCpu
                 max = blockMax;
             }
 
-            sum += double.CreateChecked(RowSum.Of(new ShiftedExp(max), x, null, count));
+            sum += double.CreateChecked(SumOfExp(x, T.CreateChecked(max), count));
         }
 
         T labelLogit = *s.Logits.Read(start + label, 1, scratch);
@@ -106,6 +106,32 @@ internal static unsafe class CrossEntropyCpu
         }
     }
 
+    // Σ exp(x − max), two accumulators: the exponential, not the addition, is what takes time.
+    private static T SumOfExp<T>(T* x, T max, int count)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        int width = Vector<T>.Count;
+        var maxima = new Vector<T>(max);
+        Vector<T> even = default;
+        Vector<T> odd = default;
+        int i = 0;
+        for (; i <= count - (2 * width); i += 2 * width)
+        {
+            even += VectorMath.Exp(Vector.Load(x + i) - maxima);
+            odd += VectorMath.Exp(Vector.Load(x + i + width) - maxima);
+        }
+
+        while (i < count)
+        {
+            int rest = Math.Min(width, count - i);
+            Vector<T> terms = VectorMath.Exp(ElementLoop.Partial(x + i, rest) - maxima);
+            even += ElementLoop.Partial((T*)&terms, rest);
+            i += rest;
+        }
+
+        return Vector.Sum(even + odd);
+    }
+
     private static void Gradient<T>(in State s, long start, int label, double max, double factor, T* scratch)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
@@ -114,7 +140,7 @@ internal static unsafe class CrossEntropyCpu
             int count = Math.Min(RowLoop.Block, s.Width - i);
             T* x = s.Logits.Read(start + i, count, scratch);
             T* gradient = s.Gradient.Target(start + i, scratch + RowLoop.Block);
-            ElementLoop.Map(new ScaledExp(max, factor), x, null, null, gradient, null, count);
+            ElementLoop.Map(new ScaledExp(new Constant(max), new Constant(factor)), x, null, null, gradient, null, count);
             if (label >= i && label < i + count)
             {
                 gradient[label - i] -= T.CreateChecked(s.GradScale);
@@ -124,16 +150,8 @@ internal static unsafe class CrossEntropyCpu
         }
     }
 
-    /// <summary>exp(x − max)</summary>
-    private readonly struct ShiftedExp(double max) : ITerm
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public Vector<T> Invoke<T>(Vector<T> a, Vector<T> b)
-            where T : unmanaged, IFloatingPointIeee754<T> => VectorMath.Exp(a - VectorMath.Create<T>(max));
-    }
-
     /// <summary>exp(x − max)·factor</summary>
-    private readonly struct ScaledExp(double max, double factor) : IElementOp
+    private readonly struct ScaledExp(Constant max, Constant factor) : IElementOp
     {
         public static int Inputs => 1;
 
@@ -143,7 +161,7 @@ internal static unsafe class CrossEntropyCpu
         public void Invoke<T>(Vector<T> a, Vector<T> b, Vector<T> c, out Vector<T> y, out Vector<T> z)
             where T : unmanaged, IFloatingPointIeee754<T>
         {
-            y = VectorMath.Exp(a - VectorMath.Create<T>(max)) * VectorMath.Create<T>(factor);
+            y = VectorMath.Exp(a - max.Vector<T>()) * factor.Vector<T>();
             z = default;
         }
     }

@@ -11,9 +11,9 @@ internal static unsafe class ElementwiseCpu
 
     public static void Multiply(Tensor a, Tensor b, Tensor y) => ElementLoop.Run(default(MultiplyOp), a, b, null, y);
 
-    public static void Scale(Tensor x, float s, Tensor y) => ElementLoop.Run(new ScaleOp(s), x, null, null, y);
+    public static void Scale(Tensor x, float s, Tensor y) => ElementLoop.Run(new ScaleOp(new Constant(s)), x, null, null, y);
 
-    public static void AddScaled(Tensor y, Tensor x, float s) => ElementLoop.Run(new AddScaledOp(s), y, x, null, y);
+    public static void AddScaled(Tensor y, Tensor x, float s) => ElementLoop.Run(new AddScaledOp(new Constant(s)), y, x, null, y);
 
     public static void AddBias(Tensor x, Tensor bias) => WithColumns(default(AddOp), x, bias, x);
 
@@ -136,7 +136,7 @@ internal static unsafe class ElementwiseCpu
         }
     }
 
-    private readonly struct ScaleOp(float s) : IElementOp
+    private readonly struct ScaleOp(Constant s) : IElementOp
     {
         public static int Inputs => 1;
 
@@ -146,12 +146,12 @@ internal static unsafe class ElementwiseCpu
         public void Invoke<T>(Vector<T> a, Vector<T> b, Vector<T> c, out Vector<T> y, out Vector<T> z)
             where T : unmanaged, IFloatingPointIeee754<T>
         {
-            y = a * VectorMath.Create<T>(s);
+            y = a * s.Vector<T>();
             z = default;
         }
     }
 
-    private readonly struct AddScaledOp(float s) : IElementOp
+    private readonly struct AddScaledOp(Constant s) : IElementOp
     {
         public static int Inputs => 2;
 
@@ -161,7 +161,7 @@ internal static unsafe class ElementwiseCpu
         public void Invoke<T>(Vector<T> a, Vector<T> b, Vector<T> c, out Vector<T> y, out Vector<T> z)
             where T : unmanaged, IFloatingPointIeee754<T>
         {
-            y = VectorMath.MultiplyAdd(b, VectorMath.Create<T>(s), a);
+            y = VectorMath.MultiplyAdd(b, s.Vector<T>(), a);
             z = default;
         }
     }
