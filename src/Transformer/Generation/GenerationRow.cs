@@ -7,9 +7,8 @@ namespace Engine.Transformer;
 internal sealed class GenerationRow
 {
     private readonly GenerationOptions _options;
-    private readonly List<int> _ids = [];
-    private readonly List<int> _distinct = [];
-    private readonly HashSet<int>? _seen;
+    private readonly List<int> _ids;
+    private readonly int _promptLength;
     private readonly StreamedText? _streamed;
     private readonly int _limit;
 
@@ -18,17 +17,11 @@ internal sealed class GenerationRow
         Index = index;
         Request = request;
         _options = options;
+        _ids = [.. request.Prompt];
+        _promptLength = _ids.Count;
         int wanted = request.MaxNewTokens ?? options.MaxNewTokens;
-        _limit = Math.Min(wanted, maxPositions - request.Prompt.Count);
+        _limit = Math.Min(wanted, maxPositions - _promptLength);
         _streamed = streamTo is null ? null : new StreamedText(streamTo, options.StopStrings);
-        if (options.RepetitionPenalty != 1)
-        {
-            _seen = [];
-            foreach (int id in request.Prompt)
-            {
-                See(id);
-            }
-        }
     }
 
     /// <summary>Index among the requests.</summary>
@@ -39,31 +32,30 @@ internal sealed class GenerationRow
     /// <summary>Set once the row has ended.</summary>
     public FinishReason? Finish { get; private set; }
 
-    /// <summary>Draws so far: the counter of the row's random numbers.</summary>
-    public int Generated => _ids.Count;
+    /// <summary>Tokens generated so far: the number of the next draw.</summary>
+    public int Generated => _ids.Count - _promptLength;
 
     /// <summary>Most tokens that the row can still take.</summary>
-    public int Remaining => _limit - _ids.Count;
+    public int Remaining => _limit - Generated;
 
     /// <summary>The token to feed next.</summary>
     public int LastId => _ids[^1];
 
     /// <summary>Position of <see cref="LastId"/>.</summary>
-    public int LastPosition => Request.Prompt.Count + _ids.Count - 1;
+    public int LastPosition => _ids.Count - 1;
 
-    /// <summary>Each id of prompt and generated part once; kept only where there is a repetition penalty.</summary>
-    public ReadOnlySpan<int> Seen => CollectionsMarshal.AsSpan(_distinct);
+    /// <summary>The prompt and what was generated.</summary>
+    public ReadOnlySpan<int> Ids => CollectionsMarshal.AsSpan(_ids);
 
     /// <summary>Appends a token and says what has become known by it.</summary>
     public GeneratedToken Append(int id)
     {
         _ids.Add(id);
-        See(id);
         bool stopToken = _options.StopTokenIds.Contains(id);
         string? text = stopToken ? "" : _streamed?.Add(id);
         Finish = stopToken ? FinishReason.StopToken
             : _streamed is { Stopped: true } ? FinishReason.StopString
-            : _ids.Count >= _limit ? FinishReason.Length
+            : Generated >= _limit ? FinishReason.Length
             : null;
         if (_streamed is not null && Finish is not null)
         {
@@ -79,21 +71,14 @@ internal sealed class GenerationRow
     /// <summary>The row's result so far.</summary>
     public GenerationResult Result(Tokenizer? tokenizer)
     {
+        int[] ids = Ids[_promptLength..].ToArray();
         string? text = _streamed?.Text;
         if (text is null && tokenizer is not null)
         {
             int stop = Finish == FinishReason.StopToken ? 1 : 0;
-            text = tokenizer.Decode(CollectionsMarshal.AsSpan(_ids)[..(_ids.Count - stop)]);
+            text = tokenizer.Decode(ids.AsSpan(0, ids.Length - stop));
         }
 
-        return new GenerationResult(_ids, text, Finish ?? FinishReason.Length);
-    }
-
-    private void See(int id)
-    {
-        if (_seen is not null && _seen.Add(id))
-        {
-            _distinct.Add(id);
-        }
+        return new GenerationResult(ids, text, Finish ?? FinishReason.Length);
     }
 }

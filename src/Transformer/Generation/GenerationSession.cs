@@ -23,7 +23,8 @@ internal sealed class GenerationSession : IDisposable
     private readonly GenerationOptions _options;
     private readonly GenerationRow[] _rows;
     private readonly List<GenerationRow> _live;
-    private readonly TokenSelector _selector;
+    private readonly SamplingOptions _sampling;
+    private readonly float[] _logits;
     private readonly Tape _tape = Tape.Inference();
     private readonly int _promptSlots;
     private readonly KvCache _cache;
@@ -47,7 +48,9 @@ internal sealed class GenerationSession : IDisposable
         }
 
         _live = [.. _rows];
-        _selector = new TokenSelector(model.Config.VocabularySize, options);
+        _logits = new float[model.Config.VocabularySize];
+        _sampling = new SamplingOptions(
+            options.IsGreedy ? 0 : options.Temperature, options.TopK, options.TopP, options.RepetitionPenalty);
         _promptSlots = requests.Max(r => r.Prompt.Count);
         int longest = _rows.Max(r => r.Remaining);
         _cache = KvCache.For(model, _rows.Length, _promptSlots + Math.Min(longest, FirstRoom));
@@ -187,8 +190,10 @@ internal sealed class GenerationSession : IDisposable
             if (row.Finish is null)
             {
                 using Tensor one = f32.Slice(0, b, 1);
-                one.Device.CopyToHost(one.Pointer, MemoryMarshal.AsBytes(_selector.Logits));
-                tokens.Add(row.Append(_selector.Select(row)));
+                one.Device.CopyToHost(one.Pointer, MemoryMarshal.AsBytes(_logits.AsSpan()));
+                int id = Sampling.Select(
+                    _logits, row.Ids, in _sampling, _options.Seed, row.Request.Stream, (ulong)row.Generated);
+                tokens.Add(row.Append(id));
             }
         }
     }

@@ -22,9 +22,11 @@ public sealed class BatchContext : IDisposable
     public BatchContext(Device device, int batch, int length, int[] positions, int[] keyStart)
     {
         ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(positions);
         Device = device;
         Batch = batch;
         Length = length;
+        PositionLimit = positions.Length == 0 ? 0 : positions.Max() + 1;
         Positions = Tensor.From(positions, [batch, length], device);
         _keyStart = keyStart;
     }
@@ -40,6 +42,9 @@ public sealed class BatchContext : IDisposable
 
     /// <summary>Each token's position, I32 [Batch, Length].</summary>
     public Tensor Positions { get; }
+
+    /// <summary>The highest position plus one.</summary>
+    public int PositionLimit { get; }
 
     /// <summary>Keys and values of earlier tokens when decoding; null in training.</summary>
     public KvCache? Cache { get; init; }

@@ -88,14 +88,13 @@ public sealed partial class DecoderModel : IDisposable
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(batch);
         CheckIds(ids);
-        int end = (batch.Cache?.Length ?? 0) + batch.Length;
-        if (end > Config.MaxPositions)
+        if (batch.PositionLimit > Config.MaxPositions)
         {
             throw new EngineDataException(
-                $"sequence of {end} tokens is longer than the model: max_position_embeddings is {Config.MaxPositions}");
+                $"sequence of {batch.PositionLimit} tokens is longer than the model: max_position_embeddings is {Config.MaxPositions}");
         }
 
-        _rotary?.Reserve(end);
+        _rotary?.Reserve(batch.PositionLimit);
         using Tensor idTensor = Tensor.From(ids, [ids.Length], Device);
         Variable x = Embed(tape, batch, idTensor);
         foreach (DecoderBlock block in _blocks)
