@@ -155,10 +155,7 @@ internal static unsafe partial class AttentionCpu
     {
         T inverse = sum == T.Zero ? T.Zero : T.One / sum;
         int dimension = state.Problem.Dimension;
-        for (int d = 0; d < dimension; d++)
-        {
-            row[d] *= inverse;
-        }
+        Multiply(row, inverse, row, dimension);
 
         state.O.Rows.Write(row, state.O.Offset(batch, query, head), dimension);
         if (state.Lse != null)

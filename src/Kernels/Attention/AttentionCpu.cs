@@ -189,4 +189,20 @@ internal static unsafe partial class AttentionCpu
         stride = padded;
         return scratch;
     }
+
+    /// <summary>destination = source·factor; the two may be the same.</summary>
+    private static void Multiply<T>(T* source, T factor, T* destination, int count)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        int d = 0;
+        for (; d <= count - Vector<T>.Count; d += Vector<T>.Count)
+        {
+            Vector.Store(Vector.Load(source + d) * factor, destination + d);
+        }
+
+        for (; d < count; d++)
+        {
+            destination[d] = source[d] * factor;
+        }
+    }
 }
