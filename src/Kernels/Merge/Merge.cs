@@ -10,8 +10,8 @@ namespace Engine.Kernels;
 /// Δ = Σ_a (scale_a·B_a)·A_a in fp32 (fp64 for an f64 matrix): scale·B is rounded first, then each element is one chain
 /// of fused multiply-adds from 0 over adapters and ranks in order. That chain does not depend on tiling, threads or
 /// vector width, so Δ has the same bits whenever it is computed from the same A, B and scale. W′ = round(W + Δ), the sum
-/// in the compute dtype, then rounded to W's dtype. Subtracting, round(W′ − Δ), does not always give W back (bf16: about
-/// 5% of the elements differ), hence the <see cref="MergeCorrection"/>.
+/// in the compute dtype, then rounded to W's dtype. Subtracting, round(W′ − Δ), does not always give W back (bf16: 5 to
+/// 10% of the elements differ, more for larger Δ), hence the <see cref="MergeCorrection"/>.
 /// Δ is never held as a whole; a matrix may have a gap between its rows.
 /// </remarks>
 public static class Merge
