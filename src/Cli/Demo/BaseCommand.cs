@@ -37,7 +37,8 @@ internal static class BaseCommand
     {
         double sum = 0;
         int count = 0;
-        bool done = new BaseRecipe(steps).Run(directory, DateTime.UtcNow + limit, (step, loss, speed) =>
+        DateTime end = DateTime.UtcNow + limit;
+        bool done = new BaseRecipe(steps).Run(directory, () => DateTime.UtcNow >= end, (step, loss, speed) =>
         {
             sum += loss;
             if (++count == ReportEvery || step == steps)

@@ -63,12 +63,12 @@ internal sealed class BaseRecipe(int steps)
         return Tokenizer.Load(directory);
     }
 
-    /// <summary>Trains until the last step or the deadline, then saves the model in bf16.</summary>
+    /// <summary>Trains until the last step or until told to stop, then saves a checkpoint and the model in bf16.</summary>
     /// <param name="directory">Receives the vocabulary, a checkpoint while training, and the model.</param>
-    /// <param name="until">Stop after this time and leave a checkpoint.</param>
+    /// <param name="stop">Asked before each step.</param>
     /// <param name="report">Told each step's number, loss and tokens per second.</param>
     /// <returns>True when all steps are done.</returns>
-    public bool Run(string directory, DateTime until, Action<int, double, double> report)
+    public bool Run(string directory, Func<bool> stop, Action<int, double, double> report)
     {
         Tokenizer tokenizer = Vocabulary(directory);
         using var model = new AdaptedModel(
@@ -82,7 +82,7 @@ internal sealed class BaseRecipe(int steps)
         }
 
         Task<Batch> next = Task.Run(() => BatchOf(tokenizer, step.Optimizer.Steps));
-        while (step.Optimizer.Steps < steps && DateTime.UtcNow < until)
+        while (step.Optimizer.Steps < steps && !stop())
         {
             Batch batch = next.Result;
             int following = step.Optimizer.Steps + 1;
