@@ -39,27 +39,22 @@ public sealed partial class AdaptedModel
         {
             foreach (TargetedModule target in match.Targets)
             {
-                LinearModule linear = _modules[target.Module.Path];
-                (Tensor a, Tensor b, PissaStart? start) = create(target, linear);
-                var layer = new LoraLayer(
-                    target,
-                    SiteOf(linear),
-                    new Variable(a, name: $"{target.Module.Path}.lora_A.weight"),
-                    new Variable(b, name: $"{target.Module.Path}.lora_B.weight"),
-                    config.UseDora ? NewMagnitude(linear, a, b, target) : null,
-                    (float)config.Dropout)
-                { Start = start };
-                layers.Add(layer);
+                layers.Add(NewLayer(target, _modules[target.Module.Path], config, create));
             }
 
             foreach (string parameter in CopiedParameters(config, match))
             {
-                copies.Add(parameter, new Variable(_slots[parameter].Value.Clone(), name: parameter));
+                copies.Add(parameter, new Variable(Original(parameter).Value.Clone(), name: parameter));
             }
         }
         catch
         {
             layers.ForEach(l => l.Dispose());
+            foreach (Variable copy in copies.Values)
+            {
+                copy.Dispose();
+            }
+
             throw;
         }
 
@@ -72,6 +67,38 @@ public sealed partial class AdaptedModel
         _adapters.Add(name, adapter);
         return adapter;
     }
+
+    private LoraLayer NewLayer(
+        TargetedModule target,
+        LinearModule linear,
+        LoraConfig config,
+        Func<TargetedModule, LinearModule, (Tensor A, Tensor B, PissaStart? Start)> create)
+    {
+        (Tensor a, Tensor b, PissaStart? start) = create(target, linear);
+        try
+        {
+            Tensor weight = (start?.Residual ?? Original($"{linear.Path}.weight")).Value;
+            return new LoraLayer(
+                target,
+                SiteOf(linear),
+                new Variable(a, name: $"{target.Module.Path}.lora_A.weight"),
+                new Variable(b, name: $"{target.Module.Path}.lora_B.weight"),
+                config.UseDora ? NewMagnitude(weight, linear.IsTransposed, a, b, target) : null,
+                (float)config.Dropout)
+            { Start = start };
+        }
+        catch
+        {
+            a.Dispose();
+            b.Dispose();
+            start?.Dispose();
+            throw;
+        }
+    }
+
+    // The base's own parameter, also while an adapter's stand-in is in its place.
+    private Variable Original(string parameter) =>
+        _displaced.TryGetValue(parameter, out Variable? original) ? original : _slots[parameter];
 
     internal static string ModelType(ModelFamily family) => family switch
     {
@@ -120,11 +147,11 @@ public sealed partial class AdaptedModel
         throw new InvalidOperationException($"{linear.Path} is not a linear of this model");
     }
 
-    private Variable NewMagnitude(LinearModule linear, Tensor a, Tensor b, TargetedModule target)
+    private Variable NewMagnitude(Tensor weight, bool isTransposed, Tensor a, Tensor b, TargetedModule target)
     {
         // PEFT starts the magnitude at the norm of the adapted weight; with B = 0 that is the base weight's.
-        Tensor norm = Tensor.Empty([linear.OutFeatures], AdapterDType, Base.Device);
-        Dora.WeightNorm(linear.Weight.Value, a, b, (float)target.Scale, linear.IsTransposed, norm);
+        Tensor norm = Tensor.Empty([target.Module.OutFeatures], AdapterDType, Base.Device);
+        Dora.WeightNorm(weight, a, b, (float)target.Scale, isTransposed, norm);
         return new Variable(norm, name: $"{target.Module.Path}.lora_magnitude_vector");
     }
 
@@ -150,7 +177,7 @@ public sealed partial class AdaptedModel
         return (start.A.Clone(), start.B.Clone(), start);
     }
 
-    /// <summary>Takes the leading singular directions out of a linear's weight and returns them with the original.</summary>
+    /// <summary>Splits a linear's weight into its leading singular directions and the residual.</summary>
     internal PissaStart SplitForPissa(TargetedModule target, LinearModule linear)
     {
         int rank = target.Rank;
@@ -160,33 +187,35 @@ public sealed partial class AdaptedModel
                 $"init_lora_weights \"pissa\": r is {rank} but {linear.Path} is {linear.OutFeatures}×{linear.InFeatures}; the rank can be at most {Math.Min(linear.InFeatures, linear.OutFeatures)}");
         }
 
+        Tensor weight = Original($"{linear.Path}.weight").Value;
         (float[] a, float[] b) = LoraInitializer.Pissa(
-            OutputMajor(linear), linear.OutFeatures, linear.InFeatures, rank, target.Scale);
+            OutputMajor(weight, linear.IsTransposed), linear.OutFeatures, linear.InFeatures, rank, target.Scale);
         Tensor ta = LoraInitializer.ToTensor(a, [rank, linear.InFeatures], AdapterDType, Base.Device);
         Tensor tb = LoraInitializer.ToTensor(b, [linear.OutFeatures, rank], AdapterDType, Base.Device);
-        var start = new PissaStart(linear.Weight.Value.Clone(), ta, tb);
-        Kernels.Merge.Apply(linear.Weight.Value, ta, tb, -(float)target.Scale, linear.IsTransposed);
+        var start = new PissaStart(new Variable(weight.Clone(), name: $"{linear.Path}.weight"), ta, tb);
+        Kernels.Merge.Apply(start.Residual.Value, ta, tb, -(float)target.Scale, linear.IsTransposed);
         return start;
     }
 
-    // The weight as [out, in] floats on the host.
-    private static float[] OutputMajor(LinearModule linear)
+    // A weight as [out, in] floats on the host.
+    private static float[] OutputMajor(Tensor weight, bool isTransposed)
     {
-        Tensor weight = linear.Weight.Value;
         using Tensor f32 = weight.EmptyLike(DType.F32);
         Cast.Run(weight, f32);
         float[] values = f32.ToArray<float>();
-        if (!linear.IsTransposed)
+        if (!isTransposed)
         {
             return values;
         }
 
+        int inputs = weight.Shape[0];
+        int outputs = weight.Shape[1];
         var result = new float[values.Length];
-        for (int i = 0; i < linear.InFeatures; i++)
+        for (int i = 0; i < inputs; i++)
         {
-            for (int o = 0; o < linear.OutFeatures; o++)
+            for (int o = 0; o < outputs; o++)
             {
-                result[(o * linear.InFeatures) + i] = values[(i * linear.OutFeatures) + o];
+                result[(o * inputs) + i] = values[(i * outputs) + o];
             }
         }
 

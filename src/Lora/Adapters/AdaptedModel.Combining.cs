@@ -81,7 +81,7 @@ public sealed partial class AdaptedModel
     {
         foreach ((LoraAdapter adapter, double weight) in sources)
         {
-            if (adapter.Config.UseDora || adapter.Copies.Count > 0 || adapter.Layers.Any(l => l.Start is not null))
+            if (adapter.Config.UseDora || adapter.HasStandIns)
             {
                 throw new EngineDataException(
                     $"adapter \"{adapter.Name}\" cannot be combined: only plain LoRA without DoRA, PiSSA, trained biases or modules_to_save adds up");

@@ -24,7 +24,7 @@ public sealed partial class AdaptedModel
     /// Writes adapters into the base, W ← W + Σ weightᵢ·sᵢ·Bᵢ·Aᵢ (for DoRA W ← (m/‖W + s·B·A‖)∘(W + s·B·A)), computed in f32
     /// and rounded once to the base's dtype. Keeps what <see cref="Unmerge"/> needs to return the exact bits.
     /// </summary>
-    /// <param name="parts">Adapters with their weights; copies of whole parameters and DoRA only with one adapter of weight 1.</param>
+    /// <param name="parts">Adapters with their weights; DoRA, PiSSA and copies of whole parameters only alone with weight 1.</param>
     /// <exception cref="EngineDataException">An adapter is unknown or cannot be merged so, or the base is merged already.</exception>
     public MergeSummary Merge(IReadOnlyList<(string Name, double Weight)> parts)
     {
@@ -32,7 +32,7 @@ public sealed partial class AdaptedModel
         RequireUnmerged("merge");
         (LoraAdapter Adapter, double Weight)[] sources = [.. parts.Select(p => (Get(p.Name), p.Weight))];
         RequireMergeable(sources);
-        Activate(sources is [{ Adapter.Copies.Count: > 0 }] ? sources[0].Adapter.Name : null);
+        Activate(sources is [{ Adapter.HasStandIns: true }] ? sources[0].Adapter.Name : null);
         _selection.Active = null;
         _merged = [];
         foreach (LinearModule linear in Base.Linears)
@@ -47,7 +47,7 @@ public sealed partial class AdaptedModel
         }
 
         return new MergeSummary(
-            _merged.Count + _displaced.Count,
+            _merged.Count + sources.Sum(s => s.Adapter.Copies.Count),
             _merged.Sum(m => m.Correction?.Elements ?? 0),
             _merged.Sum(m => m.Correction?.SizeInBytes ?? m.Pristine!.ByteLength));
     }
@@ -117,7 +117,7 @@ public sealed partial class AdaptedModel
         Base.Save(directory, source, dtype, replaced);
     }
 
-    private static void RequireMergeable((LoraAdapter Adapter, double Weight)[] sources)
+    private void RequireMergeable((LoraAdapter Adapter, double Weight)[] sources)
     {
         if (sources.Length == 0)
         {
@@ -126,7 +126,7 @@ public sealed partial class AdaptedModel
 
         foreach ((LoraAdapter adapter, double weight) in sources)
         {
-            bool whole = adapter.Config.UseDora || adapter.Copies.Count > 0;
+            bool whole = adapter.Config.UseDora || adapter.HasStandIns;
             if (!double.IsFinite(weight))
             {
                 throw new EngineDataException($"adapter \"{adapter.Name}\": weight {weight} is not a finite number");
@@ -135,7 +135,14 @@ public sealed partial class AdaptedModel
             if (whole && (sources.Length > 1 || weight != 1))
             {
                 throw new EngineDataException(
-                    $"adapter \"{adapter.Name}\" {(adapter.Config.UseDora ? "uses DoRA" : "brings its own copies of base parameters")}: it can only be merged alone and with weight 1");
+                    $"adapter \"{adapter.Name}\" {Peculiarity(adapter)}: it can only be merged alone and with weight 1");
+            }
+
+            if (Base.Config.TieWordEmbeddings && adapter.Layers.Any(l => l.Path == Base.Head.Path))
+            {
+                throw new EngineDataException(
+                    $"adapter \"{adapter.Name}\" adapts {Base.Head.Path}, which the base ties to its embedding (tie_word_embeddings is true): " +
+                    "merging would change the embedding too; untie the base first");
             }
         }
     }

@@ -52,10 +52,15 @@ public sealed partial class AdaptedModel : IDisposable
         RestoreDisplaced();
         _selection.Mixed = null;
         _selection.Active = adapter;
-        foreach ((string parameter, Variable copy) in adapter?.Copies ?? new Dictionary<string, Variable>())
+        if (adapter is not { HasStandIns: true })
+        {
+            return;
+        }
+
+        foreach ((string parameter, Variable value) in adapter.StandIns)
         {
             _displaced.Add(parameter, _slots[parameter]);
-            _slots[parameter] = copy;
+            _slots[parameter] = value;
         }
     }
 
@@ -70,10 +75,10 @@ public sealed partial class AdaptedModel : IDisposable
         LoraAdapter[] adapters = [.. names.Select(Get)];
         foreach (LoraAdapter adapter in adapters)
         {
-            if (adapter.Config.UseDora || adapter.Copies.Count > 0)
+            if (adapter.Config.UseDora || adapter.HasStandIns)
             {
                 throw new EngineDataException(
-                    $"adapter \"{adapter.Name}\" cannot serve in a mixed batch: it {(adapter.Config.UseDora ? "uses DoRA" : "brings its own copies of base parameters (bias or modules_to_save)")}; plain LoRA can");
+                    $"adapter \"{adapter.Name}\" cannot serve in a mixed batch: it {Peculiarity(adapter)}; plain LoRA can");
             }
         }
 
@@ -93,12 +98,6 @@ public sealed partial class AdaptedModel : IDisposable
 
         foreach (LoraLayer layer in adapter.Layers)
         {
-            if (layer.Start is { } start)
-            {
-                LinearModule linear = _modules[layer.Path];
-                linear.Weight.Replace(start.Weight.Share());
-            }
-
             _linears[layer.Path].Set(adapter.Index, null);
         }
 
@@ -158,6 +157,12 @@ public sealed partial class AdaptedModel : IDisposable
         DisposeMerge();
         Base.Dispose();
     }
+
+    // Why an adapter cannot share the base with another in one pass or one merge.
+    private static string Peculiarity(LoraAdapter adapter) =>
+        adapter.Config.UseDora ? "uses DoRA"
+        : adapter.IsPissa ? "was started with PiSSA, which takes its share out of the base's weights (saved and loaded again, it is a plain adapter)"
+        : "brings its own copies of base parameters (bias or modules_to_save)";
 
     private static List<ModuleDescription> Describe(DecoderModel model)
     {

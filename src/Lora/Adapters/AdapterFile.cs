@@ -22,8 +22,7 @@ public static class AdapterFile
         var temporaries = new List<Tensor>();
         try
         {
-            bool pissa = adapter.Layers.Any(l => l.Start is not null);
-            LoraConfig config = pissa ? WithoutPissa(adapter) : adapter.Config;
+            LoraConfig config = adapter.IsPissa ? WithoutPissa(adapter) : adapter.Config;
             var entries = new List<SafetensorsEntry>();
             foreach ((string key, Tensor tensor) in Tensors(adapter, temporaries))
             {
@@ -54,9 +53,10 @@ public static class AdapterFile
         LoraAdapter adapter = model.Add(name, config, configPath, (target, linear) =>
         {
             Tensor a = Read(model, file, stored, used, new AdapterKey(linear.Path, AdapterPart.LoraA), [target.Rank, linear.InFeatures]);
+            Tensor? b = null;
             try
             {
-                Tensor b = Read(model, file, stored, used, new AdapterKey(linear.Path, AdapterPart.LoraB), [linear.OutFeatures, target.Rank]);
+                b = Read(model, file, stored, used, new AdapterKey(linear.Path, AdapterPart.LoraB), [linear.OutFeatures, target.Rank]);
 
                 // PEFT's own rule: a file that says "pissa" goes with the residual, which the base is split into again.
                 return (a, b, config.Init.Kind == LoraInitKind.Pissa ? model.SplitForPissa(target, linear) : null);
@@ -64,6 +64,7 @@ public static class AdapterFile
             catch
             {
                 a.Dispose();
+                b?.Dispose();
                 throw;
             }
         });

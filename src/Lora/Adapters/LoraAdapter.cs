@@ -16,6 +16,7 @@ public sealed class LoraAdapter : IDisposable
         Layers = layers;
         Copies = copies;
         Index = index;
+        HasStandIns = copies.Count > 0 || IsPissa;
     }
 
     /// <summary>The name it goes by on its model.</summary>
@@ -38,6 +39,18 @@ public sealed class LoraAdapter : IDisposable
 
     /// <summary>Number of trained values.</summary>
     public long ParameterCount => Parameters.Sum(p => p.Value.Elements);
+
+    /// <summary>PiSSA: its layers start from a split of the weight.</summary>
+    internal bool IsPissa => Layers.Any(l => l.Start is not null);
+
+    /// <summary>
+    /// What takes the place of base parameters while the adapter is active: its copies, and PiSSA's residual weights.
+    /// </summary>
+    internal IEnumerable<(string Parameter, Variable Value)> StandIns => Copies.Select(c => (c.Key, c.Value))
+        .Concat(Layers.Where(l => l.Start is not null).Select(l => ($"{l.Path}.weight", l.Start!.Residual)));
+
+    /// <summary>True when more than A and B of each linear changes, so that the adapter cannot share the base with others.</summary>
+    internal bool HasStandIns { get; }
 
     /// <summary>Position among the model's adapters; linears find their layer by it.</summary>
     internal int Index { get; }

@@ -42,7 +42,7 @@ public sealed class LoraLayer : IDisposable
     /// <summary>Probability of dropping an input element on the low-rank branch while training.</summary>
     public float Dropout { get; }
 
-    /// <summary>PiSSA: the A and B it started with, and the weight they were split from. Null otherwise.</summary>
+    /// <summary>PiSSA: the A and B it started with, and what they leave of the weight. Null otherwise.</summary>
     internal PissaStart? Start { get; set; }
 
     /// <summary>A, B and the magnitude.</summary>
@@ -59,14 +59,15 @@ public sealed class LoraLayer : IDisposable
 }
 
 /// <summary>
-/// What a PiSSA layer was split from: W = residual + scale·B₀·A₀. Keeping W makes the split reversible to the bit; keeping
-/// A₀ and B₀ lets the trained layer be saved as an ordinary adapter of the original weight.
+/// What a PiSSA layer was split from: W = residual + scale·B₀·A₀. The residual takes the weight's place while the adapter
+/// is active, so the base and other adapters never see it; keeping A₀ and B₀ lets the trained layer be saved as an
+/// ordinary adapter of the original weight.
 /// </summary>
-internal sealed record PissaStart(Tensor Weight, Tensor A, Tensor B) : IDisposable
+internal sealed record PissaStart(Variable Residual, Tensor A, Tensor B) : IDisposable
 {
     public void Dispose()
     {
-        Weight.Dispose();
+        Residual.Dispose();
         A.Dispose();
         B.Dispose();
     }

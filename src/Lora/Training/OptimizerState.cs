@@ -37,29 +37,47 @@ public static class OptimizerState
             throw new EngineDataException($"{path}: metadata \"{StepsKey}\" is missing: not a training state that this program wrote");
         }
 
-        foreach (Variable parameter in trained)
+        // Everything is checked before anything is changed.
+        (string Name, Tensor Target)[] places =
+            [.. trained.Select(p => (p.Name!, p.Value)), .. optimizer.State().Select(s => (s.Name, s.Tensor))];
+        foreach ((string name, Tensor target) in places)
         {
-            CopyInto(file, parameter.Name!, parameter.Value);
+            RequireSame(file, name, target);
         }
 
-        foreach ((string name, Tensor tensor) in optimizer.State())
+        if (file.Tensors.Count > places.Length)
         {
-            CopyInto(file, name, tensor);
+            var names = places.Select(p => p.Name).ToHashSet(StringComparer.Ordinal);
+            throw new EngineDataException(
+                $"{path}: tensor \"{file.Tensors.Keys.First(k => !names.Contains(k))}\" is not trained by this run: the state belongs to another run");
+        }
+
+        foreach ((string name, Tensor target) in places)
+        {
+            using Tensor loaded = SafetensorsBridge.Read(file[name], target.DType, target.Device);
+            target.Device.Copy(loaded.Pointer, target.Pointer, target.ByteLength);
         }
 
         optimizer.Restore(steps);
     }
 
-    private static void CopyInto(SafetensorsFile file, string name, Tensor target)
+    private static void RequireSame(SafetensorsFile file, string name, Tensor target)
     {
-        SafetensorsTensor stored = file[name];
-        if (stored.DType != target.DType || stored.ByteLength != target.ByteLength)
+        if (!file.TryGet(name, out SafetensorsTensor? stored))
+        {
+            throw new EngineDataException($"{file.Path}: tensor \"{name}\" is missing: the state belongs to another run");
+        }
+
+        bool same = stored.DType == target.DType && stored.Rank == target.Shape.Rank;
+        for (int i = 0; same && i < stored.Rank; i++)
+        {
+            same = stored.Shape[i] == target.Shape[i];
+        }
+
+        if (!same)
         {
             throw new EngineDataException(
                 $"{file.Path}: tensor \"{name}\" is {stored.DTypeName}{Transformer.ErrorText.Shape(stored.Shape)}; this run needs {target.DType.Name()}{target.Shape}: the state belongs to another run");
         }
-
-        using Tensor loaded = SafetensorsBridge.Read(stored, target.DType, target.Device);
-        target.Device.Copy(loaded.Pointer, target.Pointer, target.ByteLength);
     }
 }

@@ -41,14 +41,19 @@ public static class TrainingCheckpoint
             Directory.Move(temporary, final);
             return final;
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or EngineDataException)
+        catch (Exception error)
         {
             if (Directory.Exists(temporary))
             {
                 Directory.Delete(temporary, recursive: true);
             }
 
-            throw error as EngineDataException ?? new EngineDataException($"cannot write {final}: {error.Message}", error);
+            if (error is IOException or UnauthorizedAccessException)
+            {
+                throw new EngineDataException($"cannot write {final}: {error.Message}", error);
+            }
+
+            throw;
         }
     }
 

@@ -1,4 +1,3 @@
-using Engine.Autograd;
 using Engine.Tensors;
 using Engine.Transformer;
 using Engine.Transformer.Safetensors;
