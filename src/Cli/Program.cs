@@ -1,1 +1,4 @@
-return 0;
+using Engine.Cli;
+
+using var interrupts = new Interrupts();
+return EngineCommand.Run(args, CommandConsole.System(interrupts));

@@ -27,7 +27,9 @@ public static class AtomicFile
         catch (Exception error)
         {
             TryDelete(temporary);
-            if (error is IOException or UnauthorizedAccessException)
+
+            // .NET reports a file that grows beyond the file system's limit (EFBIG) as an argument out of range.
+            if (error is IOException or UnauthorizedAccessException or ArgumentOutOfRangeException { ParamName: "value" })
             {
                 throw new EngineDataException($"cannot write {path}: {error.Message}", error);
             }

@@ -2,6 +2,15 @@ using System.Text;
 
 namespace Engine.Lora.Data;
 
+/// <summary>Turns a conversation into text, in segments that are given and segments that are learned.</summary>
+public interface IChatFormat
+{
+    /// <summary>The segments of a conversation.</summary>
+    /// <param name="turns">Role and content of each turn.</param>
+    /// <exception cref="Engine.Tensors.EngineDataException">The format cannot express these turns.</exception>
+    IReadOnlyList<TextSegment> Render(IReadOnlyList<(string Role, string Content)> turns);
+}
+
 /// <summary>
 /// How a conversation becomes text: for each turn, <paramref name="BeforeRole"/> role <paramref name="AfterRole"/>
 /// content <paramref name="AfterContent"/>, and <paramref name="BetweenTurns"/> between two turns. The assistant's
@@ -11,7 +20,7 @@ namespace Engine.Lora.Data;
 /// <param name="AfterRole">Stands between role and content.</param>
 /// <param name="AfterContent">Ends a turn.</param>
 /// <param name="BetweenTurns">Stands between two turns.</param>
-public sealed record ChatFormat(string BeforeRole, string AfterRole, string AfterContent, string BetweenTurns)
+public sealed record ChatFormat(string BeforeRole, string AfterRole, string AfterContent, string BetweenTurns) : IChatFormat
 {
     /// <summary>ChatML, as Qwen uses it.</summary>
     public static ChatFormat ChatMl { get; } = new("<|im_start|>", "\n", "<|im_end|>", "\n");

@@ -18,7 +18,7 @@ public static class DataReader
     /// <exception cref="EngineDataException">
     /// The file is missing, empty or malformed; the message names file, line, field, value and what would be right.
     /// </exception>
-    public static DataSet Load(string path, ChatFormat? chat = null)
+    public static DataSet Load(string path, IChatFormat? chat = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         return Files.Read(path, stream => Parse(stream, path, chat, () => WikiSqlTables.Load(WikiSqlTables.PathFor(path))));
@@ -31,7 +31,7 @@ public static class DataReader
     /// <param name="tables">Gives WikiSQL's tables by id, when they are needed; without it WikiSQL is refused.</param>
     /// <exception cref="EngineDataException">The content is empty or malformed.</exception>
     public static DataSet Parse(
-        Stream stream, string name, ChatFormat? chat = null, Func<IReadOnlyDictionary<string, WikiSqlTable>>? tables = null)
+        Stream stream, string name, IChatFormat? chat = null, Func<IReadOnlyDictionary<string, WikiSqlTable>>? tables = null)
     {
         ArgumentNullException.ThrowIfNull(stream);
         var lines = new LineReader(stream, name);
@@ -108,7 +108,7 @@ public static class DataReader
         Segments = [new(Text(fields, "text"), IsCompletion: true)],
     };
 
-    private static DataRow Messages(JsonFields fields, ChatFormat chat)
+    private static DataRow Messages(JsonFields fields, IChatFormat chat)
     {
         var turns = new List<(string Role, string Content)>();
         foreach (JsonFields message in fields.Objects("messages") ?? throw fields.Missing("messages", "a list of {role, content}"))
@@ -118,9 +118,19 @@ public static class DataReader
             turns.Add((role, Text(message, "content")));
         }
 
-        return turns.Exists(turn => turn.Role == "assistant")
-            ? new DataRow { Source = fields.File, Segments = chat.Render(turns) }
-            : throw fields.Error("messages has no turn of the assistant, so there is nothing to learn");
+        if (!turns.Exists(turn => turn.Role == "assistant"))
+        {
+            throw fields.Error("messages has no turn of the assistant, so there is nothing to learn");
+        }
+
+        try
+        {
+            return new DataRow { Source = fields.File, Segments = chat.Render(turns) };
+        }
+        catch (EngineDataException error)
+        {
+            throw new EngineDataException($"{fields.File}: {error.Message}", error);
+        }
     }
 
     private static DataRow TokenIds(JsonFields fields)

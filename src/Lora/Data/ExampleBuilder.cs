@@ -156,7 +156,9 @@ public sealed class ExampleBuilder
             }
         }
 
-        if (_options.AppendEos && _encoder.EosId is { } eos && row.Segments is [.., { IsCompletion: true }])
+        // The last turn of a conversation may bring the end token itself.
+        if (_options.AppendEos && _encoder.EosId is { } eos && row.Segments is [.., { IsCompletion: true }] &&
+            (tokens.Count == 0 || tokens[^1] != eos))
         {
             tokens.Add(eos);
             labels.Add(eos);

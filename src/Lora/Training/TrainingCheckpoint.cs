@@ -58,13 +58,16 @@ public static class TrainingCheckpoint
     }
 
     /// <summary>The latest checkpoint under a run's directory, or null.</summary>
-    public static string? Latest(string output) => !Directory.Exists(output)
-        ? null
-        : Directory.EnumerateDirectories(output, Prefix + "*")
+    public static string? Latest(string output) => All(output) is [.., var last] ? last : null;
+
+    /// <summary>The complete checkpoints under a run's directory, the earliest first.</summary>
+    public static IReadOnlyList<string> All(string output) => !Directory.Exists(output)
+        ? []
+        : [.. Directory.EnumerateDirectories(output, Prefix + "*")
             .Select(d => (Directory: d, Step: StepOf(d)))
             .Where(d => d.Step >= 0)
             .OrderBy(d => d.Step)
-            .LastOrDefault().Directory;
+            .Select(d => d.Directory)];
 
     /// <summary>Brings a run to the state of a checkpoint.</summary>
     /// <exception cref="EngineDataException">A file is damaged, belongs to other parameters, or the options differ.</exception>

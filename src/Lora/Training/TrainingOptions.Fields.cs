@@ -50,13 +50,16 @@ public sealed partial record TrainingOptions
             "accumulate", "forward passes whose gradients make one step", o => o.Accumulate, (o, v) => o with { Accumulate = v }),
         TrainingOption.OptionalInteger(
             "max_length", "longest row in tokens (the model's limit)", ResumeRule.Same, o => o.MaxLength, (o, v) => o with { MaxLength = v }),
+        TrainingOption.Flag(
+            "truncate", "cut rows that are longer than max-length instead of refusing them", ResumeRule.Same,
+            o => o.Truncate, (o, v) => o with { Truncate = v }),
         TrainingOption.Flag("pack", "put short rows into one sequence", ResumeRule.Same, o => o.Pack, (o, v) => o with { Pack = v }),
         TrainingOption.LongInteger(
             "seed", "seed of initialisation, order and dropout", o => o.Seed, (o, v) => o with { Seed = v }),
         TrainingOption.Flag(
             "shuffle", "take the rows in a new random order each epoch", ResumeRule.Same, o => o.Shuffle, (o, v) => o with { Shuffle = v }),
         TrainingOption.OptionalInteger(
-            "checkpoint_every", "steps between checkpoints (none)", ResumeRule.Free,
+            "checkpoint_every", "steps between checkpoints (none); the latest two are kept", ResumeRule.Free,
             o => o.CheckpointEvery, (o, v) => o with { CheckpointEvery = v }),
         TrainingOption.Flag(
             "resume", "go on from the last checkpoint", ResumeRule.Free, o => o.Resume, (o, v) => o with { Resume = v }),
@@ -64,7 +67,7 @@ public sealed partial record TrainingOptions
             "gradient_checkpointing", "compute blocks again in the backward pass instead of keeping them", ResumeRule.Free,
             o => o.GradientCheckpointing, (o, v) => o with { GradientCheckpointing = v }),
         TrainingOption.Choice<DType?>(
-            "dtype", "element type of the base's weights while training (the file's own)",
+            "dtype", "element type of the base's weights while training (f32)",
             [("null", null), ("f32", Tensors.DType.F32), ("bf16", Tensors.DType.BF16), ("f16", Tensors.DType.F16)],
             o => o.DType, (o, v) => o with { DType = v }),
         TrainingOption.OptionalInteger(

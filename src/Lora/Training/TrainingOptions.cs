@@ -93,6 +93,9 @@ public sealed partial record TrainingOptions
     /// <summary>Longest row in tokens, or null for the model's own limit.</summary>
     public int? MaxLength { get; init; }
 
+    /// <summary>Whether a row longer than <see cref="MaxLength"/> is cut; if not, it is an error.</summary>
+    public bool Truncate { get; init; }
+
     /// <summary>Whether short rows share one sequence.</summary>
     public bool Pack { get; init; }
 
@@ -111,7 +114,7 @@ public sealed partial record TrainingOptions
     /// <summary>Whether blocks are computed again in the backward pass instead of kept.</summary>
     public bool GradientCheckpointing { get; init; }
 
-    /// <summary>Element type of the base's weights while training (f32, bf16, f16), or null for the file's own.</summary>
+    /// <summary>Element type of the base's weights while training (f32, bf16, f16), or null for f32.</summary>
     public DType? DType { get; init; }
 
     /// <summary>Steps between evaluations, or null for one at the end of each epoch.</summary>

@@ -1,0 +1,187 @@
+using Engine.Autograd;
+using Engine.Lora.Data;
+using Engine.Tensors;
+using Engine.Transformer;
+using Engine.Transformer.Tokenization;
+
+namespace Engine.Lora;
+
+/// <summary>
+/// One fine-tuning from files to files: opens model, tokenizer and data, makes or loads the adapter (or trains every
+/// weight), runs, writes checkpoints, goes on from them, and saves the result. What <c>engine train</c> does, without a
+/// console.
+/// </summary>
+public sealed partial class FineTuning : IDisposable
+{
+    /// <summary>The trained adapter's name on <see cref="Model"/>.</summary>
+    public const string AdapterName = "default";
+
+    /// <summary>The file of the effective options beside the result; it can be given as a configuration file again.</summary>
+    public const string OptionsFile = "training_options.json";
+
+    private readonly DataLoader _loader;
+    private readonly string _base;
+    private TrainingInputs? _inputs;
+
+    private FineTuning(TrainingOptions options, AdaptedModel model, DataLoader loader)
+    {
+        Options = options;
+        Model = model;
+        _loader = loader;
+        _base = options.Model!;
+    }
+
+    /// <summary>The options.</summary>
+    public TrainingOptions Options { get; }
+
+    /// <summary>The model, the trained adapter active.</summary>
+    public AdaptedModel Model { get; }
+
+    /// <summary>The trained adapter, or null when every weight is trained.</summary>
+    public LoraAdapter? Adapter { get; private set; }
+
+    /// <summary>The model's tokenizer, or null.</summary>
+    public Tokenizer? Tokenizer => _loader.Tokenizer;
+
+    /// <summary>The training rows as tokens, packed if that was asked for.</summary>
+    public IReadOnlyList<Example> Examples { get; private set; } = [];
+
+    /// <summary>The held-out rows, or null.</summary>
+    public IReadOnlyList<EvaluationRow>? EvaluationRows { get; private set; }
+
+    /// <summary>The run.</summary>
+    public TrainingRun Run { get; private set; } = null!;
+
+    /// <summary>Losses so far, those before a resumption included.</summary>
+    public TrainingHistory History { get; private set; } = new();
+
+    /// <summary>The checkpoint this run goes on from, or null.</summary>
+    public string? ResumedFrom { get; private set; }
+
+    /// <summary>Opens everything and checks it; writes nothing.</summary>
+    /// <param name="options">What to train; validated here.</param>
+    /// <param name="device">Where to train.</param>
+    /// <exception cref="EngineDataException">An option, file, row or checkpoint is wrong; the message says which and how.</exception>
+    public static FineTuning Open(TrainingOptions options, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        RequireFreshOutput(options);
+
+        // Data first: a mistake in them shows before the weights are read.
+        ModelConfig config = ModelConfig.Load(options.Model!);
+        var loader = new DataLoader(config, DataLoader.TokenizerOf(options.Model!), options.MaxLength, options.Truncate);
+        IReadOnlyList<Example> examples = loader.Examples(options.Data!);
+        IReadOnlyList<EvaluationRow>? heldOut = options.Eval is null ? null : loader.EvaluationRows(options.Eval);
+        LoraConfig? adapter = options.Method == TrainingMethod.Lora && options.Adapter is null ? options.ToLoraConfig() : null;
+        var model = new AdaptedModel(DecoderModel.Load(options.Model!, options.DType ?? DType.F32, device));
+        var tuning = new FineTuning(options, model, loader)
+        {
+            Examples = options.Pack ? SequencePacker.Pack(examples, loader.MaxLength) : examples,
+            EvaluationRows = heldOut,
+        };
+        try
+        {
+            tuning.Prepare(adapter);
+            return tuning;
+        }
+        catch
+        {
+            tuning.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Trains to the end, an early stop or a cancellation, and saves the result unless cancelled.</summary>
+    /// <param name="observer">Is told of every step, or null.</param>
+    /// <param name="cancellation">Asks to stop after the present step; a checkpoint is then written instead of the result.</param>
+    /// <exception cref="EngineDataException">The place cannot be written, the disk is full, or the loss is not finite.</exception>
+    public TrainingOutcome Train(ITrainingObserver? observer = null, CancellationToken cancellation = default)
+    {
+        RequireWritable(Options.Out!);
+        RemoveUnfinished(Options.Out!);
+        TrainingOutcome outcome = Run.Run(
+            new Recorder(History, observer), EvaluationRows is null ? null : Evaluate, _ => SaveCheckpoint(), cancellation);
+        if (outcome.End != TrainingEnd.Cancelled)
+        {
+            Save(Options.Out!);
+        }
+
+        return outcome;
+    }
+
+    /// <summary>Loss and perplexity on the held-out rows, with the weights as they are.</summary>
+    /// <exception cref="InvalidOperationException">There are no held-out rows.</exception>
+    public EvaluationResult Evaluate() => new Evaluator(Model.Base, Tokenizer).Evaluate(
+        EvaluationRows ?? throw new InvalidOperationException("no held-out rows were given"), new EvaluationOptions { ExactMatch = false });
+
+    /// <summary>Saves the adapter in PEFT's form, or the whole model with its tokenizer's files.</summary>
+    /// <remarks>A whole model is stored in the dtype given as an option, else in the one the base is stored in.</remarks>
+    /// <exception cref="EngineDataException">The directory cannot be written.</exception>
+    public void Save(string directory)
+    {
+        if (Adapter is not null)
+        {
+            AdapterFile.Save(Adapter, directory);
+        }
+        else
+        {
+            Model.Base.Save(directory, _base, Options.DType ?? Model.Base.Config.StorageDType ?? Model.Base.DType);
+        }
+
+        Options.Save(Path.Combine(directory, OptionsFile));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Run?.Dispose();
+        Model.Dispose();
+    }
+
+    private void Prepare(LoraConfig? config)
+    {
+        IReadOnlyList<Variable> trained;
+        if (Options.Method == TrainingMethod.Full)
+        {
+            trained = Model.TrainBase();
+        }
+        else
+        {
+            Adapter = config is null
+                ? AdapterFile.Load(Model, AdapterName, Options.Adapter!)
+                : Model.Add(AdapterName, config, (ulong)Options.Seed, Options.PeftConfig ?? "the adapter's options");
+            trained = Model.Train(AdapterName);
+        }
+
+        Run = new TrainingRun(Model, trained, Options, Examples, PadId());
+        _inputs = TrainingInputs.Of(Examples, Model);
+        if (Options.Resume && TrainingCheckpoint.Latest(Options.Out!) is { } checkpoint)
+        {
+            _inputs.RequireSame(checkpoint);
+            TrainingCheckpoint.Load(checkpoint, Run, Options);
+            History = TrainingHistory.Load(Path.Combine(checkpoint, TrainingHistory.FileName));
+            ResumedFrom = checkpoint;
+        }
+    }
+
+    // Any id in the vocabulary does: padding is neither attended to nor learned.
+    private int PadId() => Model.Base.Config.PadTokenId is { } pad && pad < Model.Base.Config.VocabularySize ? pad : 0;
+
+    private sealed class Recorder(TrainingHistory history, ITrainingObserver? observer) : ITrainingObserver
+    {
+        public void OnStep(TrainingMetrics metrics)
+        {
+            history.Add(metrics.Step, metrics.Loss);
+            observer?.OnStep(metrics);
+        }
+
+        public void OnEvaluation(int step, EvaluationResult result, bool isBest)
+        {
+            history.AddEvaluation(step, result.Loss);
+            observer?.OnEvaluation(step, result, isBest);
+        }
+
+        public void OnCheckpoint(int step, string directory) => observer?.OnCheckpoint(step, directory);
+    }
+}
