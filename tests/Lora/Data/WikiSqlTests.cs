@@ -29,14 +29,14 @@ public class WikiSqlTests
     {
         DataSet data = Load($$"""{"phase":1,"table_id":"1-10","question":"Who?","sql":{{sql}}}""");
         Assert.Equal(DataFormat.WikiSql, data.Format);
-        Assert.Equal([new("table(Player, Years in Toronto, no)\nWho?\n", false), new(expected, true)], data.Rows[0].Segments);
+        Assert.Equal([new("table(Player, Years in Toronto, no)\nWho?\nsql:\n", false), new(expected, true)], data.Rows[0].Segments);
     }
 
     [Fact]
-    public void An_answer_is_taken_as_it_is()
+    public void Another_language_brings_its_answer()
     {
-        DataSet data = Load("""{"table_id":"2","question":"q","answer":"df['x'].max()","sql":{"sel":0,"agg":1,"conds":[]}}""");
-        Assert.Equal([new("t2(x)\nq\n", false), new("df['x'].max()", true)], data.Rows[0].Segments);
+        DataSet data = Load("""{"table_id":"2","question":"q","language":"pandas","answer":"df['x'].max()","sql":{"sel":0,"agg":1,"conds":[]}}""");
+        Assert.Equal([new("t2(x)\nq\npandas:\n", false), new("df['x'].max()", true)], data.Rows[0].Segments);
     }
 
     [Theory]
