@@ -95,6 +95,13 @@ internal sealed class LoraLinear(AdapterSelection selection) : ILinearAdapter
     private Variable ForwardMixed(
         Tape tape, BatchContext batch, LinearModule linear, Variable x, IReadOnlyList<LoraAdapter> mixed, IReadOnlyList<int> rows)
     {
+        if (rows.Count != batch.Batch || rows.Any(r => r >= mixed.Count))
+        {
+            throw new ArgumentException(
+                $"row adapters are [{string.Join(", ", rows)}]; a batch of {batch.Batch} rows needs as many indices, each below {mixed.Count} or −1",
+                nameof(batch));
+        }
+
         using Variable y = linear.Base(tape, x);
         int tokens = x.Value.Shape[0] / batch.Batch;
         var groups = new List<RowGroup>(batch.Batch);

@@ -109,6 +109,19 @@ public sealed class AdapterErrorTests : IDisposable
     }
 
     [Fact]
+    public void Row_adapters_fit_the_batch()
+    {
+        _model.ActivateMixed(["plain", "other"]);
+        Assert.Equal(2, s_input.Rows);
+        foreach (int[] rows in (int[][])[[0], [0, 1, 0], [0, 2], [2, -1]])
+        {
+            Assert.Contains("row adapters", Assert.Throws<ArgumentException>(() => ParityRun.Logits(_model, s_input, rows)).Message, StringComparison.Ordinal);
+        }
+
+        ParityRun.Logits(_model, s_input, [1, -1]);
+    }
+
+    [Fact]
     public void A_tied_head_cannot_be_merged_apart_from_its_embedding()
     {
         using AdaptedModel tied = ParityRun.Load("arch/llama3");

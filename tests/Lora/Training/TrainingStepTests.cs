@@ -103,6 +103,33 @@ public sealed class TrainingStepTests : IDisposable
         Assert.InRange(plain[^1] - mean, -5 * error, 5 * error);
     }
 
+    /// <summary>
+    /// With dropout DoRA is computed by other terms (W·x + b − W·x' + c∘(W + s·B·A)·x'); where nothing is dropped they add
+    /// up to the same, forward and backward.
+    /// </summary>
+    [Theory]
+    [InlineData("arch/llama_bias", "q_proj")]
+    [InlineData("arch/gpt2", "c_attn")]
+    public void Dora_with_dropout_that_drops_nothing_is_dora(string name, string target)
+    {
+        double[][] courses = [.. ((string[])["0", "1e-9", "0.5"]).Select(p =>
+        {
+            using AdaptedModel model = ParityRun.Load(name);
+            model.Add("new", Fixture.Config($$""" "r": 4, "target_modules": ["{{target}}"], "use_dora": true, "init_lora_weights": false, "lora_dropout": {{p}} """), seed: 3);
+            using var step = new TrainingStep(model, model.Train("new"), new AdamWOptions());
+            Batch[] batch = [Batch.Collate(Trial.Examples(4))];
+            return (double[])[.. Enumerable.Range(0, 4).Select(_ => step.Run(batch, 5e-3)).SelectMany(r => (double[])[r.Loss, r.GradientNorm])];
+        })];
+
+        // The terms that cancel are of the output's own size: a few more roundings than TrainingRecord's bounds allow for.
+        foreach ((double plain, double kept) in courses[0].Zip(courses[1]))
+        {
+            Assert.InRange(kept / plain, 1 - 1e-5, 1 + 1e-5);
+        }
+
+        Assert.All(courses[0].Zip(courses[2]), c => Assert.NotInRange(c.Second / c.First, 1 - 1e-4, 1 + 1e-4));
+    }
+
     [Fact]
     public void A_micro_batch_without_labels_adds_nothing()
     {
