@@ -17,7 +17,7 @@ public static class GradientCheck
     /// </summary>
     /// <param name="function">The op under test; called once with recording and twice an element without.</param>
     /// <param name="inputs">Float64 leaves on the host.</param>
-    /// <returns>The largest error relative to max(1, |numeric|), and where it is.</returns>
+    /// <returns>The largest error relative to max(1, |numeric|), infinite where a gradient is not a number, and where it is.</returns>
     public static (double Error, string Where) Run(Func<Tape, Variable[], Variable> function, params Variable[] inputs)
     {
         ArgumentNullException.ThrowIfNull(function);
@@ -54,7 +54,12 @@ public static class GradientCheck
                 double numeric = (above - below) / (upper - values[j]);
                 values[j] = x;
                 double error = Math.Abs(analytic[j] - numeric) / Math.Max(1, Math.Abs(numeric));
-                if (!(error <= worst))
+                if (double.IsNaN(error))
+                {
+                    error = double.PositiveInfinity;
+                }
+
+                if (error > worst)
                 {
                     worst = error;
                     where = $"input {i}, element {j}: analytic {analytic[j]:R}, numeric {numeric:R}";
@@ -79,13 +84,14 @@ public static class GradientCheck
         return sum;
     }
 
-    // Distinct, sign-changing weights of order one, so that no gradient cancels by symmetry.
+    // Distinct, sign-changing weights of order one, so that no gradient cancels by symmetry. They are f32 numbers because
+    // a loss takes its scalar upstream gradient as one.
     private static double[] Weights(int count)
     {
         var weights = new double[count];
         for (int i = 0; i < count; i++)
         {
-            weights[i] = Math.Sin((1.7 * i) + 0.3) + (0.5 * Math.Cos(0.37 * i));
+            weights[i] = (float)(Math.Sin((1.7 * i) + 0.3) + (0.5 * Math.Cos(0.37 * i)));
         }
 
         return weights;

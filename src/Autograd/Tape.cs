@@ -22,15 +22,26 @@ public sealed class Tape(bool recording = true) : IDisposable
     /// <summary>A tape for inference.</summary>
     public static Tape Inference() => new(recording: false);
 
-    /// <summary>Whether an op with these inputs has to be recorded.</summary>
-    public bool Needs(Variable a) => IsRecording && a.RequiresGrad;
+    /// <summary>
+    /// Whether any op on this tape, recorded or not, was asked about an input that requires a gradient. A checkpointed
+    /// block that met none needs no second run.
+    /// </summary>
+    internal bool MetTrainable { get; private set; }
+
+    /// <summary>Whether an op with these inputs has to be recorded. Every op asks this about all its inputs.</summary>
+    public bool Needs(Variable a) => Needs(a, null, null);
 
     /// <inheritdoc cref="Needs(Variable)"/>
-    public bool Needs(Variable a, Variable? b) => IsRecording && (a.RequiresGrad || b is { RequiresGrad: true });
+    public bool Needs(Variable a, Variable? b) => Needs(a, b, null);
 
     /// <inheritdoc cref="Needs(Variable)"/>
-    public bool Needs(Variable a, Variable? b, Variable? c) =>
-        IsRecording && (a.RequiresGrad || b is { RequiresGrad: true } || c is { RequiresGrad: true });
+    public bool Needs(Variable a, Variable? b, Variable? c)
+    {
+        ArgumentNullException.ThrowIfNull(a);
+        bool trainable = a.RequiresGrad || b is { RequiresGrad: true } || c is { RequiresGrad: true };
+        MetTrainable |= trainable;
+        return IsRecording && trainable;
+    }
 
     /// <summary>The result of an op that needs no gradient; takes over <paramref name="value"/>.</summary>
     public static Variable Constant(Tensor value) => new(value);
@@ -46,12 +57,21 @@ public sealed class Tape(bool recording = true) : IDisposable
     }
 
     /// <summary>
-    /// Runs backward from <paramref name="output"/> with <paramref name="gradient"/> (same shape; taken over) and
-    /// empties the tape. Gradients of leaves accumulate; those between ops are freed as soon as they are used.
+    /// Runs backward from <paramref name="output"/> with <paramref name="gradient"/> (same shape and dtype; taken over)
+    /// and empties the tape. Gradients of leaves accumulate; those between ops are freed as soon as they are used.
     /// </summary>
+    /// <exception cref="ArgumentException">The gradient's shape or dtype is not the output's; it stays the caller's.</exception>
     public void Backward(Variable output, Tensor gradient)
     {
         ArgumentNullException.ThrowIfNull(output);
+        ArgumentNullException.ThrowIfNull(gradient);
+        if (gradient.Shape != output.Value.Shape || gradient.DType != output.Value.DType)
+        {
+            throw new ArgumentException(
+                $"the gradient is {gradient.DType.Name()} {gradient.Shape} for an output of {output.Value.DType.Name()} {output.Value.Shape}",
+                nameof(gradient));
+        }
+
         output.AccumulateGradient(gradient);
         for (int i = _nodes.Count - 1; i >= 0; i--)
         {

@@ -7,7 +7,8 @@ public static partial class Ops
     /// <summary>
     /// Activation checkpointing: runs <paramref name="block"/> without recording, keeps only its input, and runs it again
     /// with recording when backward arrives. The block must be a function of its input and of counter-based randomness,
-    /// so that both runs agree bit for bit. Source: Chen et al., Training deep nets with sublinear memory cost.
+    /// so that both runs agree bit for bit, and must not return its input itself. A block in which nothing is trained costs
+    /// nothing in backward. Source: Chen et al., Training deep nets with sublinear memory cost.
     /// </summary>
     public static Variable Checkpoint(this Tape tape, Variable x, Func<Tape, Variable, Variable> block)
     {
@@ -21,7 +22,9 @@ public static partial class Ops
 
         using Tape silent = Tape.Inference();
         using Variable y = block(silent, x);
-        return tape.Record(y.Value.Share(), new CheckpointNode(x, block));
+        return x.RequiresGrad || silent.MetTrainable
+            ? tape.Record(y.Value.Share(), new CheckpointNode(x, block))
+            : Tape.Constant(y.Value.Share());
     }
 
     private sealed class CheckpointNode : Node

@@ -6,8 +6,8 @@ namespace Engine.Autograd;
 public static partial class Ops
 {
     /// <summary>
-    /// y = x[:, start .. start + count], copied. Shapes: x [R,C], y [R,count]. Backward writes dY into its columns of dX, so
-    /// the slices taken of one x must not overlap and must be its only uses (a fused projection split into q, k, v).
+    /// y = x[:, start .. start + count], copied. Shapes: x [R,C], y [R,count]. Backward adds dY to its columns of dX, in
+    /// place, so that a fused projection split into q, k, v has its gradient assembled without further copies of it.
     /// </summary>
     public static Variable SliceColumns(this Tape tape, Variable x, int start, int count)
     {
@@ -28,8 +28,20 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            using Tensor place = x.OpenGradientForAdd().Slice(1, start, gradient.Shape[1]);
-            Copy.Run(gradient, place);
+            Tensor dx = x.OpenGradient(out bool fresh);
+            using Tensor place = dx.Slice(1, start, gradient.Shape[1]);
+            if (fresh)
+            {
+                dx.Clear();
+                Copy.Run(gradient, place);
+                return;
+            }
+
+            // Sums are over contiguous tensors.
+            using Tensor sum = gradient.EmptyLike();
+            Copy.Run(place, sum);
+            Elementwise.Add(sum, gradient, sum);
+            Copy.Run(sum, place);
         }
     }
 }

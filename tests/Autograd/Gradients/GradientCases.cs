@@ -1,0 +1,139 @@
+using Engine.Kernels;
+using Engine.Tensors;
+
+namespace Engine.Autograd.Tests.Gradients;
+
+/// <summary>The gradient checks of all ops, sizes small and odd so that vector tails and remainders are met.</summary>
+internal static partial class GradientCases
+{
+    private static readonly Dictionary<string, GradientCase> s_all =
+        new[] { Products(), Norms(), Elements(), Heads(), Losses() }.SelectMany(c => c).ToDictionary(c => c.Name);
+
+    public static IReadOnlyDictionary<string, GradientCase> All => s_all;
+
+    private static IEnumerable<GradientCase> Products()
+    {
+        foreach ((int rows, int inputs, int outputs) in new[] { (5, 7, 3), (19, 37, 13) })
+        {
+            foreach (bool transposed in new[] { false, true })
+            {
+                foreach (bool bias in new[] { false, true })
+                {
+                    yield return new(
+                        nameof(Ops.Linear),
+                        $"{rows}×{inputs}×{outputs}{(transposed ? ", transposed" : "")}{(bias ? ", bias" : "")}",
+                        d =>
+                        {
+                            Variable x = Leaves.Normal(d, [rows, inputs], 1);
+                            Variable w = Leaves.Normal(d, transposed ? [inputs, outputs] : [outputs, inputs], 2);
+                            return bias
+                                ? new(d, (t, v) => t.Linear(v[0], v[1], v[2], transposed), [x, w, Leaves.Normal(d, [outputs], 3)])
+                                : new(d, (t, v) => t.Linear(v[0], v[1], null, transposed), [x, w]);
+                        });
+                }
+            }
+        }
+
+        // LowRank uses its first input up, so it gets a copy; once x feeds both paths, as in a LoRA linear.
+        yield return new(nameof(Ops.LowRank), "", d => new(
+            d,
+            (t, v) =>
+            {
+                using Variable y = t.Scale(v[0], 1);
+                return t.LowRank(y, v[1], v[2], v[3], 1.75f);
+            },
+            [Leaves.Normal(d, [5, 9], 1), Leaves.Normal(d, [5, 7], 2), Leaves.Normal(d, [3, 7], 3), Leaves.Normal(d, [9, 3], 4)]));
+        yield return new(nameof(Ops.LowRank), "beside its linear", d => new(
+            d,
+            (t, v) =>
+            {
+                using Variable y = t.Linear(v[0], v[1], null);
+                return t.LowRank(y, v[0], v[2], v[3], 0.3f);
+            },
+            [Leaves.Normal(d, [5, 7], 1), Leaves.Normal(d, [9, 7], 2), Leaves.Normal(d, [3, 7], 3), Leaves.Normal(d, [9, 3], 4)]));
+    }
+
+    private static IEnumerable<GradientCase> Norms()
+    {
+        foreach (int width in new[] { 7, 33 })
+        {
+            yield return new(nameof(Ops.RmsNorm), $"{width}", d => new(
+                d,
+                (t, v) => t.RmsNorm(v[0], v[1], 1e-5f),
+                [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [width], 2)]));
+            yield return new(nameof(Ops.LayerNorm), $"{width}", d => new(
+                d,
+                (t, v) => t.LayerNorm(v[0], v[1], null, 1e-5f),
+                [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [width], 2)]));
+            yield return new(nameof(Ops.LayerNorm), $"{width}, bias", d => new(
+                d,
+                (t, v) => t.LayerNorm(v[0], v[1], v[2], 1e-5f),
+                [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [width], 2), Leaves.Normal(d, [width], 3)]));
+        }
+    }
+
+    private static IEnumerable<GradientCase> Elements()
+    {
+        yield return Unary(nameof(Ops.Gelu), "erf", (t, x) => t.Gelu(x, tanh: false));
+        yield return Unary(nameof(Ops.Gelu), "tanh", (t, x) => t.Gelu(x, tanh: true));
+        yield return Unary(nameof(Ops.Silu), "", (t, x) => t.Silu(x));
+        yield return Unary(nameof(Ops.Scale), "", (t, x) => t.Scale(x, -0.7f));
+        yield return Unary(nameof(Ops.Dropout), "", (t, x) => t.Dropout(x, 0.3f, new DropoutKey(11, 5)));
+        yield return Unary(nameof(Ops.Reshape), "", (t, x) =>
+        {
+            using Variable bent = t.Reshape(x, 3, 15);
+            return t.Silu(bent);
+        });
+        yield return new(nameof(Ops.SwiGlu), "", d => new(
+            d, (t, v) => t.SwiGlu(v[0], v[1]), [Leaves.Normal(d, [5, 9], 1, 2), Leaves.Normal(d, [5, 9], 2)]));
+        yield return new(nameof(Ops.SwiGlu), "of one variable", d => new(
+            d, (t, v) => t.SwiGlu(v[0], v[0]), [Leaves.Normal(d, [5, 9], 1, 2)]));
+        yield return new(nameof(Ops.Add), "", d => new(
+            d, (t, v) => t.Add(v[0], v[1]), [Leaves.Normal(d, [5, 9], 1), Leaves.Normal(d, [5, 9], 2)]));
+        yield return Unary(nameof(Ops.Add), "of one variable", (t, x) => t.Add(x, x));
+        yield return Unary(nameof(Ops.Add), "residuals", (t, x) =>
+        {
+            using Variable branch = t.Silu(x);
+            using Variable sum = t.Add(x, branch);
+            using Variable second = t.Gelu(sum, tanh: true);
+            return t.Add(sum, second);
+        });
+        foreach (bool bias in new[] { false, true })
+        {
+            yield return new(nameof(Ops.ScaleColumns), bias ? "bias" : "", d =>
+            {
+                Tensor norm = Tensor.From(Array.ConvertAll(Leaves.Values(9, 4), x => 0.5 + Math.Abs(x)), [9], d);
+                Variable x = Leaves.Normal(d, [5, 9], 1);
+                Variable c = Leaves.Normal(d, [9], 2);
+                return bias
+                    ? new(d, (t, v) => t.ScaleColumns(v[0], v[1], norm, v[2]), [x, c, Leaves.Normal(d, [9], 3)], norm)
+                    : new(d, (t, v) => t.ScaleColumns(v[0], v[1], norm, null), [x, c], norm);
+            });
+        }
+
+        // Three columns of one projection, two of them used, as when a fused projection is split.
+        yield return new(nameof(Ops.SliceColumns), "", d => new(
+            d,
+            (t, v) =>
+            {
+                using Variable first = t.SliceColumns(v[0], 0, 3);
+                using Variable second = t.SliceColumns(v[0], 3, 3);
+                using Variable bent = t.Silu(first);
+                return t.Add(bent, second);
+            },
+            [Leaves.Normal(d, [5, 9], 1)]));
+        yield return new(nameof(Ops.Checkpoint), "", d => new(
+            d,
+            (t, v) => t.Checkpoint(v[0], (inner, x) =>
+            {
+                using Variable projected = inner.Linear(x, v[1], null);
+                using Variable dropped = inner.Dropout(projected, 0.3f, new DropoutKey(3, 1));
+                using Variable bent = inner.Silu(dropped);
+                return inner.Add(x, bent);
+            }),
+            [Leaves.Normal(d, [5, 7], 1), Leaves.Normal(d, [7, 7], 2)]));
+    }
+
+    private static GradientCase Unary(string op, string circumstances, Func<Tape, Variable, Variable> function) =>
+        new(op, circumstances, d => new(d, (t, v) => function(t, v[0]), [Leaves.Normal(d, [5, 9], 1, 2)]));
+}

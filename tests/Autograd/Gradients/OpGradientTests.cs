@@ -1,0 +1,163 @@
+using System.Reflection;
+using System.Runtime.CompilerServices;
+using Engine.Tensors;
+
+namespace Engine.Autograd.Tests.Gradients;
+
+/// <summary>Every op against finite differences, and what every op has in common.</summary>
+public sealed class OpGradientTests
+{
+    public static TheoryData<string> Cases => [.. GradientCases.All.Keys];
+
+    [Fact]
+    public void Every_op_has_a_gradient_check()
+    {
+        IEnumerable<string> ops = typeof(Ops).GetMethods(BindingFlags.Public | BindingFlags.Static)
+            .Where(m => m.IsDefined(typeof(ExtensionAttribute)))
+            .Select(m => m.Name)
+            .Except([nameof(Ops.LowRankGrouped)]); // Forward only: see below.
+        Assert.Empty(ops.Except(GradientCases.All.Values.Select(c => c.Op)));
+    }
+
+    [Fact]
+    public void The_op_without_a_gradient_refuses_to_be_recorded()
+    {
+        using var tape = new Tape();
+        using Variable y = Leaves.Single(Device.Cpu, [2, 3], 1);
+        using Variable x = Leaves.Single(Device.Cpu, [2, 4], 2);
+        Assert.Throws<InvalidOperationException>(() => tape.LowRankGrouped(y, x, []));
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Gradients_agree_with_finite_differences(string name)
+    {
+        using GradientProblem problem = GradientCases.All[name].Create(new CpuDevice());
+        (double error, string where) = GradientCheck.Run(problem.Function, problem.Inputs);
+        Assert.True(error <= GradientCheck.Tolerance, $"{error:E2} at {where}");
+
+        // The tolerance is relative to max(1, |gradient|): gradients have to be large enough for it to mean something.
+        Run(problem);
+        for (int i = 0; i < problem.Inputs.Length; i++)
+        {
+            double largest = problem.Inputs[i].Gradient!.ToArray<double>().Max(Math.Abs);
+            if (GradientCases.All[name].WithoutInfluence.Contains(i))
+            {
+                Assert.InRange(largest, 0, 1e-14);
+            }
+            else
+            {
+                Assert.True(largest >= 0.01, $"input {i}: {largest:E2}");
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Each_input_alone_gets_the_gradient_it_gets_in_company_and_frozen_ones_get_none(string name)
+    {
+        using GradientProblem problem = GradientCases.All[name].Create(new CpuDevice());
+        Run(problem);
+        byte[]?[] together = [.. problem.Inputs.Select(Leaves.GradientBytes)];
+        for (int i = 0; i < problem.Inputs.Length; i++)
+        {
+            for (int j = 0; j < problem.Inputs.Length; j++)
+            {
+                problem.Inputs[j].ClearGradient();
+                problem.Inputs[j].RequiresGrad = i == j;
+            }
+
+            Run(problem);
+            for (int j = 0; j < problem.Inputs.Length; j++)
+            {
+                Assert.Equal(i == j ? together[j] : null, Leaves.GradientBytes(problem.Inputs[j]));
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Nothing_is_recorded_when_all_inputs_are_frozen(string name)
+    {
+        using GradientProblem problem = GradientCases.All[name].Create(new CpuDevice());
+        byte[] expected;
+        using (var tape = new Tape())
+        using (Variable y = problem.Function(tape, problem.Inputs))
+        {
+            Assert.True(tape.Count > 0);
+            expected = y.Value.HostBytes().ToArray();
+        }
+
+        foreach (Variable input in problem.Inputs)
+        {
+            input.RequiresGrad = false;
+        }
+
+        using var frozen = new Tape();
+        using Variable result = problem.Function(frozen, problem.Inputs);
+        Assert.Equal(0, frozen.Count);
+        Assert.False(result.RequiresGrad);
+        Assert.Equal(expected, result.Value.HostBytes().ToArray());
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Nothing_is_left_when_all_is_disposed(string name)
+    {
+        using GradientProblem problem = GradientCases.All[name].Create(new CpuDevice());
+        long before = problem.Device.LiveStorages;
+
+        // Forward without a tape, forward without backward, and both.
+        using (Tape inference = Tape.Inference())
+        {
+            problem.Function(inference, problem.Inputs).Dispose();
+            Assert.Equal(before, problem.Device.LiveStorages);
+        }
+
+        using (var tape = new Tape())
+        {
+            problem.Function(tape, problem.Inputs).Dispose();
+        }
+
+        Assert.Equal(before, problem.Device.LiveStorages);
+        Run(problem);
+        Assert.Equal(before + problem.Inputs.Select(i => i.Gradient!.Storage).Distinct().Count(), problem.Device.LiveStorages);
+        problem.Dispose();
+        Assert.Equal(0, problem.Device.LiveStorages);
+        Assert.Equal(0, problem.Device.LiveBytes);
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_second_backward_adds_the_same_again(string name)
+    {
+        using GradientProblem problem = GradientCases.All[name].Create(new CpuDevice());
+        Run(problem);
+        double[][] once = [.. problem.Inputs.Select(i => i.Gradient!.ToArray<double>())];
+        Run(problem);
+        for (int i = 0; i < once.Length; i++)
+        {
+            double[] twice = problem.Inputs[i].Gradient!.ToArray<double>();
+            double largest = once[i].Max(Math.Abs);
+            for (int j = 0; j < twice.Length; j++)
+            {
+                // Kernels that add to what is there take their terms in another order. A sum of n ≤ 517 terms is off by at
+                // most n·ε·Σ|terms| either way, and no sum here cancels more than a tenth of its terms' magnitude away:
+                // 2·517·1.1e-16·10 ≈ 1e-12.
+                Assert.Equal(2 * once[i][j], twice[j], 1e-12 * Math.Max(1e-3, largest));
+            }
+        }
+    }
+
+    // Results are disposed before backward, as models do.
+    private static void Run(GradientProblem problem)
+    {
+        using var tape = new Tape();
+        Variable y = problem.Function(tape, problem.Inputs);
+        Tensor upstream = Tensor.From(Leaves.Values(y.Value.Elements, 99), y.Value.Shape, problem.Device);
+        y.Dispose();
+        tape.Backward(y, upstream);
+        Assert.Equal(0, tape.Count);
+        Assert.Equal(0, tape.SavedBytes);
+    }
+}
