@@ -142,7 +142,7 @@ public sealed class OpGradientTests
             for (int j = 0; j < twice.Length; j++)
             {
                 // Kernels that add to what is there take their terms in another order. A sum of n ≤ 517 terms is off by at
-                // most n·ε·Σ|terms| either way, and no sum here cancels more than a tenth of its terms' magnitude away:
+                // most n·ε·Σ|terms| either way, and Σ|terms| is here at most ten times the largest gradient:
                 // 2·517·1.1e-16·10 ≈ 1e-12.
                 Assert.Equal(2 * once[i][j], twice[j], 1e-12 * Math.Max(1e-3, largest));
             }

@@ -1,0 +1,184 @@
+using Engine.Kernels;
+using Engine.Kernels.Tests;
+using Engine.Tensors;
+
+namespace Engine.Autograd.Tests.Parity;
+
+/// <summary>One case of the fixtures, built from our ops. PyTorch's [B,H,T,D] is our [B,T,H,D]; its losses are scalars.</summary>
+internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dtype) : IDisposable
+{
+    private readonly List<IDisposable> _owned = [];
+
+    /// <summary>Inputs whose gradient the fixtures have, by their names.</summary>
+    public Dictionary<string, Variable> Leaves { get; } = [];
+
+    public Variable Forward(Tape tape)
+    {
+        string op = name.Split('_')[0];
+        return op switch
+        {
+            "layernorm" => tape.LayerNorm(Rows("x"), Leaf("weight"), Leaf("bias"), Number("eps")),
+            "rmsnorm" => tape.RmsNorm(Rows("x"), Leaf("weight"), Number("eps")),
+            "rope" => Rope(tape),
+            "gelu" => tape.Gelu(Leaf("x"), name == "gelu_tanh"),
+            "silu" => tape.Silu(Leaf("x")),
+            "swiglu" => tape.SwiGlu(Leaf("gate"), Leaf("up")),
+            "cross" => CrossEntropy(tape),
+            "attention" => Attention(tape),
+            "linear" => tape.Linear(Rows("x"), Leaf("weight"), Leaf("bias")),
+            "low" => LowRank(tape, Number("scale")),
+            "dora" => Dora(tape, Number("scale")),
+            "embedding" => tape.Embedding(Integers("ids"), Leaf("weight")),
+            _ => throw new NotSupportedException(name),
+        };
+    }
+
+    /// <summary>The gradient of the result.</summary>
+    public Tensor Upstream() => IsHeads ? Heads("dy") : Tensor(name + ".dy", Flat(fixtures.Shape(name + ".dy")));
+
+    /// <summary>
+    /// The op's result in the order of the fixtures. Attention's rows at padding, undefined in PyTorch and 0 in ours, are
+    /// checked here and then given PyTorch's values.
+    /// </summary>
+    public double[] Output(Tensor tensor)
+    {
+        double[] result = Result(tensor);
+        if (!name.StartsWith("attention", StringComparison.Ordinal))
+        {
+            return result;
+        }
+
+        int[] shape = fixtures.Shape(name + ".q");
+        double[] valid = fixtures[name + ".valid"];
+        for (int i = 0; i < result.Length; i++)
+        {
+            int row = i / shape[3];
+            if (valid[(row / (shape[1] * shape[2]) * shape[2]) + (row % shape[2])] == 0)
+            {
+                Assert.Equal(0.0, result[i]);
+                result[i] = fixtures[name + ".y_" + (dtype == DType.F64 ? "f64" : "f32")][i];
+            }
+        }
+
+        return result;
+    }
+
+    /// <summary>A gradient in the order of the fixtures.</summary>
+    public double[] Result(Tensor tensor)
+    {
+        using Tensor ours = IsHeads ? tensor.Transpose(1, 2) : tensor.Share();
+        return dtype == DType.F64 ? ours.ToArray<double>() : Array.ConvertAll(ours.ToArray<float>(), x => (double)x);
+    }
+
+    public void Dispose()
+    {
+        foreach (IDisposable owned in _owned)
+        {
+            owned.Dispose();
+        }
+    }
+
+    private bool IsHeads => name.StartsWith("attention", StringComparison.Ordinal) || name.StartsWith("rope", StringComparison.Ordinal);
+
+    private Variable Rope(Tape tape)
+    {
+        double[] frequencies = fixtures[name + ".inv_freq"];
+        double[] positions = fixtures[name + ".positions"];
+        int count = (int)positions.Max() + 1;
+        return tape.Rope(HeadsLeaf("x"), Table(Math.Cos), Table(Math.Sin), Integers("positions"));
+
+        Tensor Table(Func<double, double> function) => Own(Make(
+            [.. Enumerable.Range(0, count * frequencies.Length).Select(i => function(i / frequencies.Length * frequencies[i % frequencies.Length]))],
+            [count, frequencies.Length]));
+    }
+
+    private Variable CrossEntropy(Tape tape)
+    {
+        Tensor labels = Integers("labels");
+        int counted = fixtures[name + ".labels"].Count(l => l >= 0);
+        Tensor losses = Own(Tensors.Tensor.Empty(labels.Shape, dtype, Device.Cpu));
+        return tape.CrossEntropy(Leaf("logits"), labels, 1f / counted, losses);
+    }
+
+    private Variable Attention(Tape tape)
+    {
+        int[] shape = fixtures.Shape(name + ".mask");
+        double[] mask = fixtures[name + ".mask"];
+        double[] valid = fixtures[name + ".valid"];
+        var starts = new int[shape[0] * shape[1]];
+        for (int row = 0; row < starts.Length; row++)
+        {
+            // Padding: PyTorch leaves its rows undefined but for a zero upstream gradient; ours see no key.
+            int first = mask.AsSpan(row * shape[2], shape[2]).IndexOf(1.0);
+            starts[row] = first < 0 || valid[row] == 0 ? shape[2] : first;
+        }
+
+        Tensor keyStart = Own(Tensors.Tensor.From(starts, [shape[0], shape[1]], Device.Cpu));
+        return tape.Attention(HeadsLeaf("q"), HeadsLeaf("k"), HeadsLeaf("v"), keyStart, 1 / MathF.Sqrt(fixtures.Shape(name + ".q")[3]));
+    }
+
+    private Variable LowRank(Tape tape, float scale)
+    {
+        Variable x = Rows("x");
+        using Variable y = tape.Linear(x, Frozen("weight"), null);
+        return tape.LowRank(y, x, Leaf("A"), Leaf("B"), scale);
+    }
+
+    private Variable Dora(Tape tape, float scale)
+    {
+        Variable weight = Frozen("weight");
+        using Variable adapted = LowRank(tape, scale);
+        Variable magnitude = Leaf("magnitude");
+        Tensor norm = Own(magnitude.Value.EmptyLike());
+        Kernels.Dora.WeightNorm(weight.Value, Leaves["A"].Value, Leaves["B"].Value, scale, transposed: false, norm);
+        return tape.ScaleColumns(adapted, magnitude, norm, null);
+    }
+
+    private Variable Leaf(string input) => Leaf(input, Tensor($"{name}.{input}", new Shape(fixtures.Shape($"{name}.{input}"))));
+
+    private Variable Rows(string input) => Leaf(input, Tensor($"{name}.{input}", Flat(fixtures.Shape($"{name}.{input}"))));
+
+    private Variable HeadsLeaf(string input) => Leaf(input, Heads(input));
+
+    private Variable Leaf(string input, Tensor value)
+    {
+        Leaves.Add(input, Own(new Variable(value, requiresGrad: true, input)));
+        return Leaves[input];
+    }
+
+    private Variable Frozen(string input) => Own(new Variable(Tensor($"{name}.{input}", new Shape(fixtures.Shape($"{name}.{input}")))));
+
+    private Tensor Heads(string input)
+    {
+        using Tensor stored = Tensor($"{name}.{input}", new Shape(fixtures.Shape($"{name}.{input}")));
+        using Tensor view = stored.Transpose(1, 2);
+        Tensor contiguous = view.EmptyLike();
+        Copy.Run(view, contiguous);
+        return contiguous;
+    }
+
+    private Tensor Integers(string input) => Own(Tensors.Tensor.From(
+        Array.ConvertAll(fixtures[$"{name}.{input}"], x => (int)x), new Shape(fixtures.Shape($"{name}.{input}")), Device.Cpu));
+
+    private Tensor Tensor(string tensor, Shape shape) => Make(fixtures[tensor], shape);
+
+    private Tensor Make(double[] values, Shape shape) => dtype == DType.F64
+        ? Tensors.Tensor.From(values, shape, Device.Cpu)
+        : Tensors.Tensor.From(Array.ConvertAll(values, x => (float)x), shape, Device.Cpu);
+
+    private static Shape Flat(int[] shape) => shape.Length switch
+    {
+        0 => [1],
+        > 2 => [shape[..^1].Aggregate(1, (a, b) => a * b), shape[^1]],
+        _ => new Shape(shape),
+    };
+
+    private float Number(string parameter) => ParityFixtures.Parameters(name).GetProperty(parameter).GetSingle();
+
+    private T Own<T>(T owned)
+        where T : IDisposable
+    {
+        _owned.Add(owned);
+        return owned;
+    }
+}
