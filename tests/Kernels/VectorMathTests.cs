@@ -1,4 +1,6 @@
 using System.Numerics;
+using System.Runtime.Intrinsics;
+using Engine.Kernels.Cpu;
 
 namespace Engine.Kernels.Tests;
 
@@ -55,6 +57,41 @@ public sealed class VectorMathTests
             // Math.Exp itself may be off by one unit in the last place, 2u.
             double allowed = (VectorMath.ExpRoundings + 2) * double.ScaleB(1, -53) * exact;
             Assert.InRange(Math.Abs(VectorMath.Exp(new Vector<double>(x))[0] - exact), 0, allowed);
+        }
+    }
+
+    [Theory]
+    [InlineData(double.NegativeInfinity, 0)]
+    [InlineData(-800.0, 0)]
+    [InlineData(0.0, 1)]
+    [InlineData(710.0, double.PositiveInfinity)]
+    [InlineData(double.PositiveInfinity, double.PositiveInfinity)]
+    [InlineData(double.NaN, double.NaN)]
+    public void Exp_of_doubles_at_the_ends(double x, double expected) =>
+        Assert.Equal(expected, VectorMath.Exp(new Vector<double>(x))[0]);
+
+    [Fact]
+    public void Exp_of_doubles_reaches_large_and_subnormal_results()
+    {
+        for (double x = -745; x < 709.7; x += 0.37)
+        {
+            double exact = Math.Exp(x);
+            double allowed = ((VectorMath.ExpRoundings + 2) * double.ScaleB(1, -53) * exact) + (x < -700 ? double.Epsilon : 0);
+            Assert.InRange(Math.Abs(VectorMath.Exp(new Vector<double>(x))[0] - exact), 0, allowed);
+        }
+    }
+
+    [Fact]
+    public void Exp_of_doubles_is_the_same_function_at_both_widths()
+    {
+        for (int i = 0; i < 1000; i++)
+        {
+            Vector512<double> x = Vector512.Create(-30.0, -1.5, -1e-9, 0, 0.3, 2, 11, 80) * (1 + (i * 0.01));
+            Vector512<double> wide = Vector512Math.Exp(x);
+            for (int lane = 0; lane < 8; lane++)
+            {
+                Assert.Equal(VectorMath.Exp(new Vector<double>(x[lane]))[0], wide[lane]);
+            }
         }
     }
 
