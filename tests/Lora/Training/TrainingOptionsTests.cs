@@ -35,6 +35,7 @@ public class TrainingOptionsTests
         BatchSize = 2,
         Accumulate = 4,
         MaxLength = 128,
+        Truncate = true,
         Pack = true,
         Seed = long.MaxValue,
         Shuffle = false,
