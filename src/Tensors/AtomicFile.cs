@@ -6,13 +6,21 @@ namespace Engine.Tensors;
 /// </summary>
 public static class AtomicFile
 {
+    // Makes temporary names unique, so that writers of the same target do not disturb one another.
+    private static int s_calls;
+
     /// <summary>Writes <paramref name="path"/> through <paramref name="write"/>; creates the directory if needed.</summary>
     /// <exception cref="EngineDataException">The disk is full or the place cannot be written.</exception>
     public static void Write(string path, Action<Stream> write)
     {
         ArgumentNullException.ThrowIfNull(write);
+        if (string.IsNullOrEmpty(Path.GetFileName(path)))
+        {
+            throw new EngineDataException($"cannot write \"{path}\": it does not name a file");
+        }
+
         string full = Path.GetFullPath(path);
-        string temporary = $"{full}.{Environment.ProcessId:x}.tmp";
+        string temporary = $"{full}.{Environment.ProcessId:x}-{Interlocked.Increment(ref s_calls):x}.tmp";
         try
         {
             Directory.CreateDirectory(Path.GetDirectoryName(full)!);

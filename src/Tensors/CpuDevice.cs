@@ -72,7 +72,7 @@ public sealed class CpuDevice : Device
     }
 
     /// <inheritdoc/>
-    protected override unsafe nint Rent(long byteLength)
+    protected override nint Rent(long byteLength)
     {
         long size = SizeClass(byteLength);
         lock (_lock)
@@ -84,17 +84,18 @@ public sealed class CpuDevice : Device
             }
         }
 
-        try
+        if (TryAllocate(size, out nint fresh))
         {
-            return (nint)NativeMemory.AlignedAlloc(checked((nuint)size), Alignment);
+            return fresh;
         }
-        catch (OutOfMemoryException error)
-        {
-            throw new EngineDataException(
+
+        // Blocks kept for other sizes may be what is missing.
+        Trim();
+        return TryAllocate(size, out fresh)
+            ? fresh
+            : throw new EngineDataException(
                 $"out of memory: {byteLength:N0} bytes more were asked for with {LiveBytes:N0} bytes in use; " +
-                "a smaller batch size, a shorter maximum length or gradient checkpointing needs less",
-                error);
-        }
+                "a smaller batch size, a shorter maximum length or gradient checkpointing needs less");
     }
 
     /// <inheritdoc/>
@@ -114,11 +115,27 @@ public sealed class CpuDevice : Device
         }
     }
 
+    private static unsafe bool TryAllocate(long size, out nint pointer)
+    {
+        pointer = 0;
+        try
+        {
+            pointer = (nint)NativeMemory.AlignedAlloc((nuint)size, Alignment);
+            return true;
+        }
+        catch (OutOfMemoryException)
+        {
+            return false;
+        }
+    }
+
     // Eight classes per power of two: at most 12.5% of a block is unused.
     private static long SizeClass(long byteLength)
     {
         long bytes = Math.Max(byteLength, Alignment);
         long step = Math.Max(Alignment, (long)(System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)bytes) >> 4));
-        return (bytes + step - 1) / step * step;
+
+        // A request next to 2⁶³ stays as it is: it is refused all the same, and rounded up it would be negative.
+        return bytes > long.MaxValue - step ? bytes : (bytes + step - 1) / step * step;
     }
 }

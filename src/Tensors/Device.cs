@@ -14,7 +14,7 @@ public enum DeviceKind
 /// Where tensors live: allocates storage from a pool, copies to and from the host, and counts what is alive so that
 /// tests can assert that nothing leaks. Work on a device is ordered; <see cref="Synchronize"/> waits for all of it.
 /// </summary>
-public abstract class Device
+public abstract partial class Device
 {
     private long _liveBytes;
     private long _liveStorages;
@@ -42,11 +42,17 @@ public abstract class Device
     public void ResetPeak() => Interlocked.Exchange(ref _peakBytes, LiveBytes);
 
     /// <summary>Hands out storage of at least <paramref name="byteLength"/> bytes with one owner; its content is undefined.</summary>
+    /// <exception cref="EngineDataException">Out of memory.</exception>
     public Storage Allocate(long byteLength)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(byteLength);
         var storage = new Storage(this, Rent(byteLength), byteLength, externalOwner: null);
         Count(byteLength, 1);
+        if (_origins is not null)
+        {
+            Track(storage);
+        }
+
         return storage;
     }
 
@@ -73,6 +79,7 @@ public abstract class Device
 
     internal void Release(Storage storage, nint pointer)
     {
+        _origins?.TryRemove(storage, out _);
         Return(pointer, storage.ByteLength);
         Count(-storage.ByteLength, -1);
     }

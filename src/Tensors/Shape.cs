@@ -13,10 +13,15 @@ public readonly struct Shape : IEquatable<Shape>, IEnumerable<int>
     /// <summary>Most dimensions a shape can have.</summary>
     public const int MaxRank = 6;
 
+    /// <summary>Most elements a shape can have: their bytes can be counted in 63 bits whatever the dtype.</summary>
+    public const long MaxElements = long.MaxValue / 8;
+
     private readonly Extents _extents;
 
     /// <summary>Creates a shape from its extents, outermost first.</summary>
-    /// <exception cref="ArgumentException">More than <see cref="MaxRank"/> extents, or a negative one.</exception>
+    /// <exception cref="ArgumentException">
+    /// More than <see cref="MaxRank"/> extents, a negative one, or more than <see cref="MaxElements"/> elements.
+    /// </exception>
     public Shape(params ReadOnlySpan<int> extents)
     {
         if (extents.Length > MaxRank)
@@ -25,6 +30,7 @@ public readonly struct Shape : IEquatable<Shape>, IEnumerable<int>
         }
 
         Rank = extents.Length;
+        long elements = 1;
         for (int i = 0; i < extents.Length; i++)
         {
             if (extents[i] < 0)
@@ -33,6 +39,16 @@ public readonly struct Shape : IEquatable<Shape>, IEnumerable<int>
             }
 
             _extents[i] = extents[i];
+
+            // Held just above the limit, the product cannot overflow, and a zero extent still makes it zero.
+            elements = elements > uint.MaxValue && extents[i] != 0 && elements > MaxElements / extents[i]
+                ? MaxElements + 1
+                : elements * extents[i];
+        }
+
+        if (elements > MaxElements)
+        {
+            throw new ArgumentException($"a shape has at most {MaxElements} elements; {this} has more");
         }
     }
 
@@ -76,15 +92,19 @@ public readonly struct Shape : IEquatable<Shape>, IEnumerable<int>
     public static Shape Create(ReadOnlySpan<int> extents) => new(extents);
 
     /// <summary>A copy with one extent replaced.</summary>
+    /// <exception cref="ArgumentException">No such dimension, or an extent that the constructor refuses.</exception>
     public Shape With(Index index, int extent)
     {
+        int changed = index.GetOffset(Rank);
+        ArgumentOutOfRangeException.ThrowIfNegative(changed, nameof(index));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(changed, Rank, nameof(index));
         Span<int> extents = stackalloc int[Rank];
         for (int i = 0; i < Rank; i++)
         {
             extents[i] = _extents[i];
         }
 
-        extents[index.GetOffset(Rank)] = extent;
+        extents[changed] = extent;
         return new Shape(extents);
     }
 

@@ -50,16 +50,15 @@ public sealed class Storage
     /// <exception cref="ObjectDisposedException">The last owner has let go already.</exception>
     public Storage Retain()
     {
-        ObjectDisposedException.ThrowIf(Interlocked.Increment(ref _owners) <= 1, this);
+        Add(1);
         return this;
     }
 
     /// <summary>Gives up a share; the last one frees the memory.</summary>
+    /// <exception cref="ObjectDisposedException">The last owner has let go already.</exception>
     public void Release()
     {
-        int left = Interlocked.Decrement(ref _owners);
-        ObjectDisposedException.ThrowIf(left < 0, this);
-        if (left > 0)
+        if (Add(-1) > 0)
         {
             return;
         }
@@ -74,5 +73,22 @@ public sealed class Storage
         }
 
         _pointer = 0;
+    }
+
+    // The count never leaves zero again: a late Retain must not make dead memory look alive to another thread.
+    private int Add(int shares)
+    {
+        int owners = Owners;
+        while (true)
+        {
+            ObjectDisposedException.ThrowIf(owners <= 0, this);
+            int seen = Interlocked.CompareExchange(ref _owners, owners + shares, owners);
+            if (seen == owners)
+            {
+                return owners + shares;
+            }
+
+            owners = seen;
+        }
     }
 }

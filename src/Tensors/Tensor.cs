@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace Engine.Tensors;
 
 /// <summary>
@@ -12,9 +10,19 @@ public sealed partial class Tensor : IDisposable
     private Storage? _storage;
 
     /// <summary>Makes a tensor over <paramref name="storage"/> and takes over one share of it.</summary>
+    /// <exception cref="ArgumentException">
+    /// Shape and strides differ in rank, or an element lies outside the storage; the share stays with the caller.
+    /// </exception>
     public Tensor(Storage storage, DType dtype, Shape shape, Strides strides, long offset = 0)
+        : this(dtype, shape, strides, offset, storage)
     {
         ArgumentNullException.ThrowIfNull(storage);
+        CheckBounds(storage, dtype, shape, strides, offset);
+    }
+
+    // For views and fresh tensors, which lie inside their storage by construction.
+    private Tensor(DType dtype, Shape shape, Strides strides, long offset, Storage storage)
+    {
         _storage = storage;
         DType = dtype;
         Shape = shape;
@@ -60,7 +68,7 @@ public sealed partial class Tensor : IDisposable
     /// <summary>Address of the first element on the device.</summary>
     public nint Pointer => Storage.Pointer + (nint)(Offset * DType.Size());
 
-    /// <summary>True when the elements lie in row-major order without gaps.</summary>
+    /// <summary>True when the elements lie in row-major order without gaps, as no elements always do.</summary>
     public bool IsContiguous
     {
         get
@@ -70,7 +78,7 @@ public sealed partial class Tensor : IDisposable
             {
                 if (Shape[i] != 1 && Strides[i] != expected)
                 {
-                    return false;
+                    return Elements == 0;
                 }
 
                 expected *= Shape[i];
@@ -112,7 +120,11 @@ public sealed partial class Tensor : IDisposable
         var result = new T[Elements];
         if (IsContiguous)
         {
-            Device.CopyToHost(Pointer, MemoryMarshal.AsBytes(result.AsSpan()));
+            fixed (T* first = result)
+            {
+                Download(Device, Pointer, (byte*)first, ByteLength);
+            }
+
             return result;
         }
 
@@ -128,7 +140,8 @@ public sealed partial class Tensor : IDisposable
     }
 
     /// <summary>Copies elements in from the host; the tensor is contiguous and as long as <paramref name="source"/>.</summary>
-    public void CopyFrom<T>(ReadOnlySpan<T> source)
+    /// <exception cref="InvalidOperationException">Another element type, another length, or not contiguous.</exception>
+    public unsafe void CopyFrom<T>(ReadOnlySpan<T> source)
         where T : unmanaged
     {
         if (DType != DTypes.Of<T>() || !IsContiguous || source.Length != Elements)
@@ -136,7 +149,10 @@ public sealed partial class Tensor : IDisposable
             throw new InvalidOperationException($"{source.Length} elements of {typeof(T).Name} do not fill {this}");
         }
 
-        Device.CopyFromHost(MemoryMarshal.AsBytes(source), Pointer);
+        fixed (T* first = source)
+        {
+            Upload((byte*)first, Device, Pointer, ByteLength);
+        }
     }
 
     /// <summary>Sets all bytes to zero; the tensor is contiguous.</summary>
@@ -148,6 +164,35 @@ public sealed partial class Tensor : IDisposable
         }
 
         Device.Clear(Pointer, ByteLength);
+    }
+
+    private static void CheckBounds(Storage storage, DType dtype, Shape shape, Strides strides, long offset)
+    {
+        if (strides.Rank != shape.Rank)
+        {
+            throw new ArgumentException($"shape {shape} has {shape.Rank} dimensions, its strides have {strides.Rank}");
+        }
+
+        if (shape.Elements == 0)
+        {
+            return;
+        }
+
+        // 128 bits hold the offset and six products of an int and a long.
+        Int128 first = offset;
+        Int128 last = offset;
+        for (int i = 0; i < shape.Rank; i++)
+        {
+            Int128 span = (Int128)(shape[i] - 1) * strides[i];
+            first += Int128.Min(span, 0);
+            last += Int128.Max(span, 0);
+        }
+
+        if (first < 0 || (last + 1) * dtype.Size() > storage.ByteLength)
+        {
+            throw new ArgumentException(
+                $"{dtype.Name()}{shape} reaches from element {first} to {last}; the storage has {storage.ByteLength} bytes");
+        }
     }
 
     // Offsets in the storage, in elements, of all elements in row-major order.

@@ -2,11 +2,15 @@ namespace Engine.Tensors;
 
 public sealed partial class Tensor
 {
+    // A span holds at most 2³¹ − 1 bytes; larger tensors cross in pieces.
+    private const long Piece = 1 << 30;
+
     /// <summary>A new contiguous tensor whose content is undefined.</summary>
+    /// <exception cref="EngineDataException">Out of memory.</exception>
     public static Tensor Empty(Shape shape, DType dtype, Device device)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return new Tensor(device.Allocate(shape.Elements * dtype.Size()), dtype, shape, Strides.Contiguous(shape));
+        return new Tensor(dtype, shape, Strides.Contiguous(shape), 0, device.Allocate(shape.Elements * dtype.Size()));
     }
 
     /// <summary>A new contiguous tensor of zeros.</summary>
@@ -58,7 +62,8 @@ public sealed partial class Tensor
     }
 
     /// <summary>Copies a contiguous tensor to another device (or makes another share of it when it is there already).</summary>
-    public Tensor To(Device device)
+    /// <exception cref="InvalidOperationException">The tensor is not contiguous.</exception>
+    public unsafe Tensor To(Device device)
     {
         ArgumentNullException.ThrowIfNull(device);
         if (ReferenceEquals(device, Device))
@@ -71,25 +76,27 @@ public sealed partial class Tensor
             throw new InvalidOperationException($"cannot move {this}: not contiguous");
         }
 
+        if (Device.Kind != DeviceKind.Cpu && device.Kind != DeviceKind.Cpu)
+        {
+            using Tensor host = To(Device.Cpu);
+            return host.To(device);
+        }
+
         Tensor result = Empty(Shape, DType, device);
         if (Device.Kind == DeviceKind.Cpu)
         {
-            device.CopyFromHost(HostBytes(), result.Pointer);
-        }
-        else if (device.Kind == DeviceKind.Cpu)
-        {
-            Device.CopyToHost(Pointer, result.HostBytes());
+            Upload((byte*)Pointer, device, result.Pointer, ByteLength);
         }
         else
         {
-            using Tensor host = To(Device.Cpu);
-            device.CopyFromHost(host.HostBytes(), result.Pointer);
+            Download(Device, Pointer, (byte*)result.Pointer, ByteLength);
         }
 
         return result;
     }
 
     /// <summary>The bytes of a contiguous host tensor of at most 2³¹ − 1 bytes.</summary>
+    /// <exception cref="InvalidOperationException">Not on the host, or not contiguous.</exception>
     public unsafe Span<byte> HostBytes()
     {
         if (Device.Kind != DeviceKind.Cpu || !IsContiguous)
@@ -98,5 +105,23 @@ public sealed partial class Tensor
         }
 
         return new Span<byte>((void*)Pointer, checked((int)ByteLength));
+    }
+
+    private static unsafe void Upload(byte* source, Device device, nint destination, long byteLength)
+    {
+        for (long done = 0; done < byteLength; done += Piece)
+        {
+            int length = (int)Math.Min(Piece, byteLength - done);
+            device.CopyFromHost(new ReadOnlySpan<byte>(source + done, length), destination + (nint)done);
+        }
+    }
+
+    private static unsafe void Download(Device device, nint source, byte* destination, long byteLength)
+    {
+        for (long done = 0; done < byteLength; done += Piece)
+        {
+            int length = (int)Math.Min(Piece, byteLength - done);
+            device.CopyToHost(source + (nint)done, new Span<byte>(destination + done, length));
+        }
     }
 }

@@ -3,10 +3,11 @@ namespace Engine.Tensors;
 public sealed partial class Tensor
 {
     /// <summary>Another tensor over the same elements, with its own share of the storage.</summary>
-    public Tensor Share() => new(Storage.Retain(), DType, Shape, Strides, Offset);
+    public Tensor Share() => new(DType, Shape, Strides, Offset, Storage.Retain());
 
     /// <summary>The same elements under another shape; this tensor is contiguous. One extent may be −1: it is inferred.</summary>
     /// <exception cref="ArgumentException">The number of elements differs.</exception>
+    /// <exception cref="InvalidOperationException">The tensor is not contiguous.</exception>
     public Tensor Reshape(params ReadOnlySpan<int> extents)
     {
         Span<int> wanted = stackalloc int[extents.Length];
@@ -16,7 +17,13 @@ public sealed partial class Tensor
         {
             wanted[inferred] = 1;
             long others = new Shape(wanted).Elements;
-            wanted[inferred] = others == 0 ? 0 : checked((int)(Elements / others));
+            long extent = others == 0 ? 0 : Elements / others;
+            if (extent > int.MaxValue)
+            {
+                throw new ArgumentException($"{this} cannot take shape [{string.Join(", ", extents.ToArray())}]: extent {extent} is too large");
+            }
+
+            wanted[inferred] = (int)extent;
         }
 
         var shape = new Shape(wanted);
@@ -30,20 +37,22 @@ public sealed partial class Tensor
             throw new InvalidOperationException($"cannot reshape {this}: not contiguous");
         }
 
-        return new Tensor(Storage.Retain(), DType, shape, Strides.Contiguous(shape), Offset);
+        return new Tensor(DType, shape, Strides.Contiguous(shape), Offset, Storage.Retain());
     }
 
     /// <summary>A view of <paramref name="length"/> entries from <paramref name="start"/> along a dimension.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such dimension, or the range leaves it.</exception>
     public Tensor Slice(Index dimension, int start, int length)
     {
         int d = dimension.GetOffset(Shape.Rank);
         ArgumentOutOfRangeException.ThrowIfNegative(start);
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(start + (long)length, Shape[d], nameof(length));
-        return new Tensor(Storage.Retain(), DType, Shape.With(d, length), Strides, Offset + (start * Strides[d]));
+        return new Tensor(DType, Shape.With(d, length), Strides, Offset + (start * Strides[d]), Storage.Retain());
     }
 
     /// <summary>A view with two dimensions exchanged.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such dimension.</exception>
     public Tensor Transpose(Index first, Index second)
     {
         int rank = Shape.Rank;
@@ -55,6 +64,8 @@ public sealed partial class Tensor
             strides[i] = Strides[i == a ? b : i == b ? a : i];
         }
 
-        return new Tensor(Storage.Retain(), DType, Shape.With(a, Shape[b]).With(b, Shape[a]), new Strides(strides), Offset);
+        // Checks the dimensions too, before a share is taken.
+        Shape shape = Shape.With(a, Shape[b]).With(b, Shape[a]);
+        return new Tensor(DType, shape, new Strides(strides), Offset, Storage.Retain());
     }
 }

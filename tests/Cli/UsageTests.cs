@@ -91,18 +91,6 @@ public class UsageTests
         Command.Run("train", "--model", Fixtures.Llama, "--data", Fixtures.WriteRows(directory), "--out", Fixtures.Llama, "--quiet").FailedWith(1, "out");
     }
 
-    [Fact]
-    public void A_fault_of_the_program_is_told_briefly_with_a_way_to_the_stack_trace()
-    {
-        using var error = new StringWriter();
-        using var output = new StringWriter();
-        using var input = new FaultyReader();
-        string tokenizer = Path.Combine(Fixtures.Parity, "..", "tokenizers", "engine-trained", "tokenizer.json");
-        int code = EngineCommand.Run(["tokenize", "--model", tokenizer], new CommandConsole(input, output, error));
-        new CommandResult(code, "", error.ToString().Replace("InvalidCastException", "", StringComparison.Ordinal))
-            .FailedWith(70, "internal error: broken", "ENGINE_DEBUG=1");
-    }
-
     [Theory]
     [InlineData("dir", "dir", 1)]
     [InlineData("dir:0.5", "dir", 0.5)]
@@ -124,10 +112,5 @@ public class UsageTests
         string path = directory.File("v:2");
         Directory.CreateDirectory(path);
         Assert.Equal(new AdapterArgument(path, 1), AdapterArgument.Parse(path));
-    }
-
-    private sealed class FaultyReader : TextReader
-    {
-        public override string? ReadLine() => throw new InvalidCastException("broken");
     }
 }

@@ -75,15 +75,15 @@ internal static class LossChart
         return svg.Append("</svg>\n").ToString();
     }
 
-    // The mean of each point and its neighbours over a twentieth of the run, at most 50 steps; at the ends over those there are.
+    /// <summary>The mean of each point and those before it over a tenth of the run, at most 50 steps.</summary>
     private static LossPoint[] Smooth(IReadOnlyList<LossPoint> points)
     {
-        int reach = Math.Min(points.Count / 40, 25);
+        int window = Math.Clamp(points.Count / 10, 1, 50);
         var result = new LossPoint[points.Count];
         for (int i = 0; i < points.Count; i++)
         {
-            int within = Math.Min(reach, Math.Min(i, points.Count - 1 - i));
-            result[i] = points[i] with { Loss = points.Skip(i - within).Take((2 * within) + 1).Average(p => p.Loss) };
+            int from = Math.Max(0, i - window + 1);
+            result[i] = points[i] with { Loss = points.Skip(from).Take(i - from + 1).Average(p => p.Loss) };
         }
 
         return result;

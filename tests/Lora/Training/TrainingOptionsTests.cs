@@ -35,7 +35,6 @@ public class TrainingOptionsTests
         BatchSize = 2,
         Accumulate = 4,
         MaxLength = 128,
-        Truncate = true,
         Pack = true,
         Seed = long.MaxValue,
         Shuffle = false,

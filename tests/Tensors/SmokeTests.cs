@@ -1,7 +1,0 @@
-namespace Engine.Tensors.Tests;
-
-public class SmokeTests
-{
-    [Fact]
-    public void One() => Assert.Equal(2, 1 + 1);
-}
