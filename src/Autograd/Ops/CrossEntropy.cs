@@ -26,7 +26,7 @@ public static partial class Ops
 
     /// <summary>
     /// The output head and the loss in one op, walking rows in chunks of <see cref="CrossEntropyChunk"/> so that logits of
-    /// the whole batch never exist: loss as in <see cref="CrossEntropy"/> with logits = x·Wᵀ. Shapes: x [R,D], W [V,D],
+    /// the whole batch never exist (and those of a chunk are f32 whatever the model's dtype): loss as in <see cref="CrossEntropy"/> with logits = x·Wᵀ. Shapes: x [R,D], W [V,D],
     /// labels I32 [R], losses [R]. The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
     /// Call it with rows that have labels only; rows labelled −100 cost as much as others.
     /// </summary>
@@ -43,9 +43,9 @@ public static partial class Ops
         bool needWeight = needed && weight.RequiresGrad;
         int rows = x.Value.Shape[0];
         Tensor? dx = needX ? x.Value.EmptyLike() : null;
-        Tensor? dw = needWeight ? weight.Value.ZerosLike() : null;
+        Tensor? dw = needWeight ? Tensor.Zeros(weight.Value.Shape, StatisticsOf(x.Value), x.Value.Device) : null;
         using (Tensor buffer = Tensor.Empty(
-            [Math.Min(rows, CrossEntropyChunk), weight.Value.Shape[0]], x.Value.DType, x.Value.Device))
+            [Math.Min(rows, CrossEntropyChunk), weight.Value.Shape[0]], StatisticsOf(x.Value), x.Value.Device))
         {
             for (int start = 0; start < rows; start += CrossEntropyChunk)
             {
@@ -67,6 +67,15 @@ public static partial class Ops
                     MatMul.Run(logits, true, xs, false, dw, beta: 1);
                 }
             }
+        }
+
+        if (dw is not null && dw.DType != weight.Value.DType)
+        {
+            // Chunks add up in the precision of the losses and are rounded once.
+            Tensor rounded = weight.Value.EmptyLike();
+            Cast.Run(dw, rounded);
+            dw.Dispose();
+            dw = rounded;
         }
 
         Tensor loss = ScaledSum(losses, gradScale);

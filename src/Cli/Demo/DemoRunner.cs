@@ -13,7 +13,7 @@ namespace Engine.Cli.Demo;
 /// <param name="Output">Keeps the base, the adapters and the merged model; null for a temporary directory.</param>
 /// <param name="Steps">Optimizer steps for each task.</param>
 /// <param name="HeldOutRows">Held-out rows to measure on, at most as many as there are.</param>
-internal sealed record DemoOptions(ulong Seed = 0, string? Output = null, int Steps = 150, int HeldOutRows = 200);
+internal sealed record DemoOptions(ulong Seed = 0, string? Output = null, int Steps = 120, int HeldOutRows = 200);
 
 /// <summary>
 /// The whole loop on the embedded model: measure, fine-tune one adapter a task, measure again, merge and unmerge, answer a

@@ -52,7 +52,9 @@ public sealed partial class AdaptedModel
             _merged.Sum(m => m.Correction?.SizeInBytes ?? m.Pristine!.ByteLength));
     }
 
-    /// <summary>Takes merged adapters out of the base again: every parameter has the bits it had before.</summary>
+    /// <summary>
+    /// Takes merged adapters out of the base again: every parameter has the bits it had before. No adapter is active afterwards.
+    /// </summary>
     /// <exception cref="InvalidOperationException">Nothing is merged.</exception>
     public void Unmerge()
     {

@@ -58,14 +58,14 @@ public sealed class LoraAdapter : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Variable parameter in Parameters)
-        {
-            parameter.Dispose();
-        }
-
         foreach (LoraLayer layer in Layers)
         {
             layer.Dispose();
+        }
+
+        foreach (Variable copy in Copies.Values)
+        {
+            copy.Dispose();
         }
     }
 }

@@ -23,6 +23,8 @@ internal sealed class LoraLinear(AdapterSelection selection) : ILinearAdapter
 {
     private readonly List<LoraLayer?> _layers = [];
 
+    public bool IsActive => selection.Mixed is not null || (selection.Active is { } active && LayerOf(active) is not null);
+
     /// <summary>Enters an adapter's layer for this linear at the adapter's index.</summary>
     public void Set(int adapter, LoraLayer? layer)
     {

@@ -79,14 +79,8 @@ public sealed class Evaluator
     private int AddLosses(Example[] examples, int[] indices, double[] sums)
     {
         Batch data = Batch.Collate([.. indices.Select(i => examples[i])]);
-        int[] positions = new int[data.Tokens.Length];
-        for (int i = 0; i < positions.Length; i++)
-        {
-            positions[i] = (i % data.Length) - data.SegmentStarts[i];
-        }
-
         using Tape tape = Tape.Inference();
-        using var context = new BatchContext(_model.Device, data.Rows, data.Length, positions, data.SegmentStarts);
+        using BatchContext context = TrainingStep.ContextOf(data, _model.Device);
         using BatchLoss loss = _model.Loss(tape, context, data.Tokens, data.Labels, 1);
         int next = 0;
         for (int r = 0; r < indices.Length; r++)

@@ -82,6 +82,11 @@ public sealed class TrainingRun : IDisposable
         _padId = padId;
         _plan = new BatchPlan(examples.Count, options.BatchSize, (ulong)options.Seed, options.Shuffle);
         TotalSteps = options.Steps ?? StepsOf(options.Epochs ?? 1, _plan.BatchesPerEpoch, options.Accumulate);
+        if (options.Schedule != ScheduleKind.Constant && options.Warmup >= TotalSteps)
+        {
+            throw new EngineDataException($"option \"warmup\" is {options.Warmup}; expected fewer than the {TotalSteps} steps of the run");
+        }
+
         _schedule = options.ToSchedule(TotalSteps);
         Trained = trained;
         _step = new TrainingStep(
@@ -126,6 +131,12 @@ public sealed class TrainingRun : IDisposable
     {
         double first = double.NaN;
         double last = double.NaN;
+        if (_options.Patience is { } patience && EarlyStopping.SinceBest >= patience)
+        {
+            // Resumed from the checkpoint of the very step at which the run stopped.
+            return new TrainingOutcome(TrainingEnd.StoppedEarly, StepsDone, first, last);
+        }
+
         int savedAt = StepsDone;
         var clock = System.Diagnostics.Stopwatch.StartNew();
         while (StepsDone < TotalSteps && !cancellation.IsCancellationRequested)
@@ -182,10 +193,13 @@ public sealed class TrainingRun : IDisposable
 
     private Batch[] NextBatches()
     {
-        var batches = new Batch[_options.Accumulate];
+        // A run of whole epochs ends with its last row: the last step may have fewer micro-batches.
+        long begun = (long)StepsDone * _options.Accumulate;
+        long left = _options.Steps is null ? ((long)(_options.Epochs ?? 1) * _plan.BatchesPerEpoch) - begun : _options.Accumulate;
+        var batches = new Batch[Math.Min(_options.Accumulate, left)];
         for (int i = 0; i < batches.Length; i++)
         {
-            DataPosition position = _plan.PositionOf(((long)StepsDone * batches.Length) + i);
+            DataPosition position = _plan.PositionOf(begun + i);
             ReadOnlySpan<int> rows = _plan.Rows(position);
             var examples = new Example[rows.Length];
             for (int r = 0; r < rows.Length; r++)

@@ -58,7 +58,7 @@ public sealed class TrainingStep : IDisposable
         double sum = 0;
         for (int i = 0; i < microBatches.Count; i++)
         {
-            sum += Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps * microBatches.Count) + i);
+            sum += Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps << 16) + i);
         }
 
         double loss = sum / labelled;

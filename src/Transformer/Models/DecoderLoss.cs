@@ -44,7 +44,7 @@ public sealed partial class DecoderModel
         using Tensor losses = Tensor.Empty([rows.Length], DType == DType.F64 ? DType.F64 : DType.F32, Device);
         using Variable picked = tape.GatherRows(hidden, rowIndex);
         Variable loss;
-        if (Head is { Adapter: null, Bias: null, IsTransposed: false })
+        if (Head is { Adapter: null or { IsActive: false }, Bias: null, IsTransposed: false })
         {
             loss = tape.HeadCrossEntropy(picked, Head.Weight, targetIds, gradScale, losses);
         }

@@ -5,6 +5,9 @@ namespace Engine.Transformer;
 /// <summary>What stands in for a linear's own forward, such as a LoRA adapter.</summary>
 public interface ILinearAdapter
 {
+    /// <summary>False while the plain layer answers although an adapter is attached.</summary>
+    bool IsActive { get; }
+
     /// <summary>The adapted output. Shapes: x [R, InFeatures], result [R, OutFeatures].</summary>
     Variable Forward(Tape tape, BatchContext batch, LinearModule linear, Variable x);
 }

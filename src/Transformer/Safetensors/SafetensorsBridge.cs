@@ -32,11 +32,6 @@ public static class SafetensorsBridge
         // The mapped bytes may lie at any offset; the kernels read with unaligned loads.
         Tensor converted = Tensor.Empty(shape, dtype, Device.Cpu);
         Cast.Run(mapped, converted);
-        if (device.Kind == DeviceKind.Cpu)
-        {
-            return converted;
-        }
-
         using (converted)
         {
             return converted.To(device);
