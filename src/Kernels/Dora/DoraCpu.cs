@@ -85,7 +85,8 @@ internal static unsafe class DoraCpu
             false, false, count, k, rank, T.CreateTruncating(s.Scale), (T*)s.B.Pointer + ((long)begin * rank), rank, (T*)s.A.Pointer, k, T.One, tile.Pointer, k);
         for (int i = 0; i < count; i++)
         {
-            ((T*)s.Norm.Pointer)[begin + i] = TensorPrimitives.Norm<T>(new ReadOnlySpan<T>(tile.Pointer + ((long)i * k), k));
+            // The library's norm sums in another order once its code is recompiled; the bits of a step must not depend on that.
+            ((T*)s.Norm.Pointer)[begin + i] = T.Sqrt(RowSum.Of(default(SquareTerm), tile.Pointer + ((long)i * k), null, k));
         }
     }
 
@@ -109,6 +110,12 @@ internal static unsafe class DoraCpu
                 tile[((long)i * k) + c] = column.Pointer[i];
             }
         }
+    }
+
+    private readonly struct SquareTerm : ITerm
+    {
+        public Vector<T> Invoke<T>(Vector<T> a, Vector<T> b)
+            where T : unmanaged, IFloatingPointIeee754<T> => a * a;
     }
 
     private readonly record struct State(Tensor W, Tensor A, Tensor B, Tensor Norm, float Scale, bool Transposed);

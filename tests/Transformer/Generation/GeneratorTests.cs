@@ -188,6 +188,8 @@ public sealed class GeneratorTests : IDisposable
     /// <summary>Turns the sign of the rows of adapter 1, and checks that rows and their adapters agree in number.</summary>
     private sealed class SignAdapter : ILinearAdapter
     {
+        public bool IsActive => true;
+
         public Variable Forward(Tape tape, BatchContext batch, LinearModule linear, Variable x)
         {
             Variable y = linear.Base(tape, x);
