@@ -36,6 +36,7 @@ public class TrainingOptionsTests
         Accumulate = 4,
         MaxLength = 128,
         Pack = true,
+        Truncate = true,
         Seed = long.MaxValue,
         Shuffle = false,
         CheckpointEvery = 10,

@@ -163,15 +163,16 @@ public class TrainingRunTests
         Example[] examples = Trial.Examples(10);
         using Trial trial = Finished(s_options with { Steps = null, Epochs = 3, Schedule = ScheduleKind.Linear });
 
-        // 20 rows in batches of 3 are 7 an epoch; 21 batches two to a step are 11 steps, the last over the end of the data.
+        // 20 rows in batches of 3 are 7 an epoch; 21 batches two to a step are 11 steps, the last of one batch.
         Assert.Equal(11, trial.Run.TotalSteps);
         Assert.Equal(Enumerable.Range(1, 11), trial.Metrics.Select(m => m.Step));
         Assert.All(trial.Metrics, m => Assert.Equal(11, m.TotalSteps));
         LearningRateSchedule schedule = trial.Options.ToSchedule(11);
         Assert.Equal(Enumerable.Range(0, 11).Select(schedule.At), trial.Metrics.Select(m => m.LearningRate));
         Assert.All(trial.Metrics, m => Assert.True(m.TokensPerSecond > 0));
+        Assert.Equal(3 * Trial.Examples(20).Sum(e => e.Length), trial.Metrics.Sum(m => m.Tokens));
 
-        using var ordered = new Trial(s_options with { Shuffle = false, Steps = 1, BatchSize = 5 }, examples);
+        using var ordered = new Trial(s_options with { Shuffle = false, Steps = 1, BatchSize = 5, Schedule = ScheduleKind.Constant, Warmup = 0 }, examples);
         ordered.Go();
         Assert.Equal(examples.Sum(e => e.Length), Assert.Single(ordered.Metrics).Tokens);
     }
