@@ -51,6 +51,23 @@ public static class AtomicFile
     public static void WriteAllText(string path, string content) =>
         Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(content)));
 
+    /// <summary>Deletes a file if it is there: the one without which what is about to be replaced does not count as complete.</summary>
+    /// <exception cref="EngineDataException">It is there and cannot be deleted.</exception>
+    public static void Delete(string path)
+    {
+        try
+        {
+            if (File.Exists(path))
+            {
+                File.Delete(path);
+            }
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new EngineDataException($"cannot replace {path}: {error.Message}", error);
+        }
+    }
+
     private static void TryDelete(string path)
     {
         try

@@ -152,6 +152,7 @@ public class BadInputTests
         Refused(directory, ["logits", "--model", Fixtures.Llama, "--tokens", tokens, "--out", below], 1, below);
         Refused(directory, ["adapters", "combine", "--model", Fixtures.Llama, "--adapter", adapter, "--out", below], 1, below);
         Refused(directory, [.. Train(directory, data), "--metrics", below], 1, below);
+        Refused(directory, ["demo", "--out", below, "--quiet", "--steps", "1", "--rows", "1"], 1, below);
         Assert.Equal("not a directory", File.ReadAllText(file));
     }
 
@@ -170,11 +171,70 @@ public class BadInputTests
         using var directory = new TemporaryDirectory();
         string output = directory.File("merged");
         string adapter = Path.Combine(Fixtures.Parity, "lora", "qv_default", "adapter_init");
+
+        // Files of more than 20 KiB cannot be written.
+        RunLimited(20, "merge", "--model", Fixtures.Llama, "--adapter", adapter, "--out", output).FailedWith(1, output);
+        Assert.True(!Directory.Exists(output) || Directory.GetFileSystemEntries(output).Length == 0, "something half-written stayed");
+    }
+
+    [Theory]
+    [InlineData("--steps", "1")]
+    [InlineData("--steps", "4", "--checkpoint-every", "1")]
+    public void Training_whose_output_does_not_fit_leaves_nothing_half_written(params string[] more)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "the file size limit is set with the shell's ulimit");
+        using var directory = new TemporaryDirectory();
+        string output = directory.File("out");
+
+        // The adapter has 1792 parameters of 4 bytes; its first checkpoint's moments alone are twice that.
+        RunLimited(4, [.. Train(directory, Fixtures.WriteRows(directory)), .. more]).FailedWith(1, output);
+        Assert.True(!Directory.Exists(output) || Directory.GetFileSystemEntries(output).Length == 0, "something half-written stayed");
+    }
+
+    [Fact]
+    public void A_file_in_the_way_of_the_result_ends_training_with_a_message()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        string output = directory.File("out");
+        Directory.CreateDirectory(Path.Combine(output, "adapter_model.safetensors"));
+        Command.Run([.. Train(directory, data), "--steps", "1"]).FailedWith(1, "adapter_model.safetensors");
+        Assert.Equal(["adapter_model.safetensors"], Directory.GetFileSystemEntries(output).Select(Path.GetFileName));
+
+        File.WriteAllText(Path.Combine(output, "checkpoint-1"), "in the way");
+        Command.Run([.. Train(directory, data), "--steps", "2", "--checkpoint-every", "1"]).FailedWith(1, "checkpoint-1");
+        Assert.Equal(
+            ["adapter_model.safetensors", "checkpoint-1"], Directory.GetFileSystemEntries(output).Select(Path.GetFileName).Order());
+    }
+
+    [Fact]
+    public void An_unwritable_output_leaves_the_metrics_of_an_earlier_run()
+    {
+        using var directory = new TemporaryDirectory();
+        string metrics = directory.Write("metrics.jsonl", "{\"step\":1}\n");
+        string below = Path.Combine(directory.Write("file", ""), "below");
+        Command.Run(
+            "train", "--model", Fixtures.Llama, "--data", Fixtures.WriteRows(directory), "--out", below, "--metrics", metrics, "--quiet")
+            .FailedWith(1, below);
+        Assert.Equal("{\"step\":1}\n", File.ReadAllText(metrics));
+    }
+
+    [Fact]
+    public void An_adapter_that_could_not_be_replaced_is_no_adapter()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "the file size limit is set with the shell's ulimit");
+        using var directory = new TemporaryDirectory();
+        string output = Fixtures.CopyModel(directory, Path.Combine(Fixtures.Parity, "lora", "qv_default", "adapter_init"), "out");
+        RunLimited(4, [.. Train(directory, Fixtures.WriteRows(directory)), "--steps", "1"]).FailedWith(1, output);
+        Command.Run("generate", "--model", Fixtures.Llama, "--adapter", output, "--tokens", "1").FailedWith(1, "adapter_config.json");
+    }
+
+    // Files of more than so many KiB cannot be written; the signal that comes with it is ignored, as on a full disk there is none.
+    private static CommandResult RunLimited(int kibibytes, params string[] args)
+    {
         string dotnet = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet";
         string program = Path.Combine(AppContext.BaseDirectory, "engine.dll");
-
-        // Files of more than 20 KiB cannot be written; the signal that comes with it is ignored, as on a full disk there is none.
-        string command = $"trap '' XFSZ; ulimit -f 20; exec '{dotnet}' '{program}' merge --model '{Fixtures.Llama}' --adapter '{adapter}' --out '{output}'";
+        string command = $"trap '' XFSZ; ulimit -f {kibibytes}; exec '{dotnet}' '{program}' {string.Join(' ', args.Select(a => $"'{a}'"))}";
         using var process = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("bash", ["-c", command])
         {
             RedirectStandardError = true,
@@ -184,8 +244,7 @@ public class BadInputTests
         })!;
         string error = process.StandardError.ReadToEnd();
         process.WaitForExit();
-        new CommandResult(process.ExitCode, "", error).FailedWith(1, output);
-        Assert.True(!Directory.Exists(output) || Directory.GetFileSystemEntries(output).Length == 0, "something half-written stayed");
+        return new CommandResult(process.ExitCode, "", error);
     }
 
     private static string[] Train(TemporaryDirectory directory, string data) =>

@@ -39,11 +39,13 @@ internal static class Command
         return Run(input, args, error, cancellation);
     }
 
-    public static CommandResult Run(string input, string[] args, TextWriter error, CancellationToken cancellation)
+    public static CommandResult Run(
+        string input, string[] args, TextWriter error, CancellationToken cancellation, bool isErrorTerminal = false)
     {
         using var output = new StringWriter();
         using var reader = new StringReader(input);
-        int code = EngineCommand.Run(args, new CommandConsole(reader, output, error, () => cancellation));
+        var console = new CommandConsole(reader, output, error, () => cancellation) { IsErrorTerminal = isErrorTerminal };
+        int code = EngineCommand.Run(args, console);
         return new CommandResult(code, output.ToString(), error.ToString()!);
     }
 

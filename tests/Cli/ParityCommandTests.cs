@@ -106,7 +106,11 @@ public class ParityCommandTests
         string merged = directory.File("merged");
         string combined = directory.File("combined");
         Command.Run(["merge", "--model", Fixtures.Llama, "--out", merged, .. parts]).Succeeded();
-        Command.Run(["adapters", "combine", "--model", Fixtures.Llama, "--type", "cat", "--out", combined, .. parts]).Succeeded();
+        using JsonDocument summary = JsonDocument.Parse(Command.Run(
+            ["adapters", "combine", "--model", Fixtures.Llama, "--type", "cat", "--out", combined, "--json", .. parts]).Succeeded());
+        Assert.Equal(combined, summary.RootElement.GetProperty("out").GetString());
+        using JsonDocument config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(combined, "adapter_config.json")));
+        Assert.Equal(config.RootElement.GetProperty("r").GetInt32(), summary.RootElement.GetProperty("rank").GetInt32());
         string tokens = WriteTokens(directory, Fixtures.ReadRows(Path.Combine(Fixtures.Parity, "data.safetensors"), "eval_ids"));
         string a = directory.File("a.safetensors");
         string b = directory.File("b.safetensors");
@@ -135,9 +139,11 @@ public class ParityCommandTests
         using var directory = new TemporaryDirectory();
         string lora = Path.Combine(Fixtures.Parity, "lora", "qv_default");
         string output = directory.File("imported");
-        Command.Run(
+        using JsonDocument summary = JsonDocument.Parse(Command.Run(
             "adapters", "import", "--model", Fixtures.Llama, "--loralib", Path.Combine(lora, "loralib.safetensors"), "--alpha", "16",
-            "--out", output).Succeeded();
+            "--out", output, "--json").Succeeded());
+        Assert.Equal(4, summary.RootElement.GetProperty("modules").GetInt32());
+        Assert.Equal(1792, summary.RootElement.GetProperty("parameters").GetInt64());
         const string Key = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight";
         Assert.Equal(
             Fixtures.ReadFloats(Path.Combine(lora, "adapter_init", "adapter_model.safetensors"), Key),

@@ -36,6 +36,48 @@ public class ResumeTests
     }
 
     [Fact]
+    public void Cancelling_an_evaluation_leaves_it_out_and_resuming_makes_it_again()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        string[] run = ["--steps", "20", "--eval", data, "--eval-every", "3", "--patience", "2", "--lr", "0"];
+        string wholeMetrics = directory.File("whole.jsonl");
+        Command.Run(TrainCommandTests.Arguments(data, directory.File("whole"), [.. run, "--metrics", wholeMetrics])).Succeeded();
+
+        string output = directory.File("out");
+        string metrics = directory.File("metrics.jsonl");
+        string[] arguments = TrainCommandTests.Arguments(data, output, [.. run, "--metrics", metrics]);
+
+        // Told of the sixth step, which an evaluation follows at once.
+        using var source = new CancellationTokenSource();
+        using var error = new CancellingWriter("step 6/20", source);
+        Assert.Equal(130, Command.Run("", arguments, error, source.Token).Code);
+        Assert.True(Directory.Exists(Path.Combine(output, "checkpoint-6")));
+        Assert.Equal([3], EvaluationsIn(metrics));
+
+        Command.Run([.. arguments, "--resume"]).Succeeded();
+        Assert.Equal([3, 6, 9], EvaluationsIn(wholeMetrics));
+        Assert.Equal(EvaluationsIn(wholeMetrics), EvaluationsIn(metrics));
+        Assert.Equal(Enumerable.Range(1, 9), StepsIn(metrics));
+        Assert.Empty(Directory.EnumerateDirectories(output, "*.tmp"));
+    }
+
+    [Fact]
+    public void A_checkpoint_without_its_state_does_not_count()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        string output = directory.File("out");
+        string[] arguments = TrainCommandTests.Arguments(data, output, "--steps", "6", "--checkpoint-every", "1");
+        Command.Run(arguments).Succeeded();
+        Assert.Equal(["checkpoint-4", "checkpoint-5"], Directory.EnumerateDirectories(output).Select(Path.GetFileName).Order());
+        File.Delete(Path.Combine(output, "checkpoint-5", "state.safetensors"));
+        CommandResult resumed = Command.Run([.. arguments, "--resume"]);
+        resumed.Succeeded();
+        Assert.Contains("going on from " + Path.Combine(output, "checkpoint-4"), resumed.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Killing_the_program_in_the_middle_and_resuming_gives_the_same_bytes()
     {
         using var directory = new TemporaryDirectory();
@@ -118,6 +160,9 @@ public class ResumeTests
         // The last piece is empty, or a line that is not complete yet.
         return [.. lines.SkipLast(1).Where(l => l.Contains("\"loss\"", StringComparison.Ordinal)).Select(StepOf)];
     }
+
+    private static IEnumerable<int> EvaluationsIn(string metrics) =>
+        [.. File.ReadLines(metrics).Where(l => l.Contains("\"eval_loss\"", StringComparison.Ordinal)).Select(StepOf)];
 
     private static int StepOf(string line)
     {

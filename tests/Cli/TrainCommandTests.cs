@@ -7,7 +7,7 @@ public class TrainCommandTests
     internal static string[] Arguments(string data, string output, params string[] more) =>
     [
         "train", "--model", Fixtures.Llama, "--data", data, "--out", output, "--targets", "q_proj,v_proj", "--dropout", "0.1",
-        "--lr", "0.01", "--batch-size", "4", "--seed", "3", .. more,
+        .. more.Contains("--lr") ? (string[])[] : ["--lr", "0.01"], "--batch-size", "4", "--seed", "3", .. more,
     ];
 
     [Fact]
@@ -132,6 +132,122 @@ public class TrainCommandTests
         Command.Run(Arguments(data, output, "--steps", "4", "--quiet", "--resume", "--beta1", "0.8")).FailedWith(1, "beta1 was 0.9, is 0.8");
         string other = Fixtures.WriteRows(directory, "other.jsonl", rows: 23);
         Command.Run(Arguments(other, output, "--steps", "4", "--quiet", "--resume")).FailedWith(1, "it had 24 rows, now there are 23");
+    }
+
+    [Theory]
+    [InlineData("\"lora_alpha\": 8", "\"lora_alpha\": 16")]
+    [InlineData("\"use_rslora\": false", "\"use_rslora\": true")]
+    [InlineData("\"lora_dropout\": 0.0", "\"lora_dropout\": 0.25")]
+    public void Resuming_with_an_edited_adapter_configuration_is_refused(string old, string with)
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        string config = directory.Write(
+            "peft.json", "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"use_rslora\": false, \"lora_dropout\": 0.0, \"target_modules\": [\"q_proj\"]}");
+        string[] arguments =
+        [
+            "train", "--model", Fixtures.Llama, "--data", data, "--out", directory.File("out"), "--peft-config", config,
+            "--steps", "4", "--checkpoint-every", "2", "--quiet",
+        ];
+        Command.Run(arguments).Succeeded();
+        string text = File.ReadAllText(config);
+        Assert.Contains(old, text, StringComparison.Ordinal);
+        File.WriteAllText(config, text.Replace(old, with, StringComparison.Ordinal));
+        Command.Run([.. arguments, "--resume"]).FailedWith(1, "inputs.json", "adapter configuration");
+        File.WriteAllText(config, text);
+        Command.Run([.. arguments, "--resume"]).Succeeded();
+    }
+
+    [Fact]
+    public void Held_out_rows_may_change_on_resumption_unless_they_decide_the_end()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        string other = Fixtures.WriteRows(directory, "other.jsonl", rows: 5);
+        foreach (string[] patience in (string[][])[[], ["--patience", "3"]])
+        {
+            string[] run = ["--steps", "4", "--checkpoint-every", "2", "--quiet", .. patience];
+            string output = directory.File($"out-{patience.Length}");
+            Command.Run(Arguments(data, output, [.. run, "--eval", data])).Succeeded();
+            CommandResult resumed = Command.Run(Arguments(data, output, [.. run, "--eval", other, "--resume"]));
+            if (patience.Length > 0)
+            {
+                resumed.FailedWith(1, "held-out rows");
+            }
+            else
+            {
+                resumed.Succeeded();
+            }
+        }
+    }
+
+    [Fact]
+    public void Training_stops_early_on_packed_rows_with_recomputed_activations()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+
+        // A rate of 0 leaves the held-out loss as it is: the first evaluation is the best, the next two are not better.
+        string text = Command.Run(Arguments(
+            data, directory.File("out"), "--eval", data, "--eval-every", "3", "--patience", "2", "--pack", "--max-length", "24",
+            "--gradient-checkpointing", "--lr", "0", "--steps", "50", "--quiet", "--json")).Succeeded();
+        using JsonDocument json = JsonDocument.Parse(text);
+        Assert.Equal("stopped_early", json.RootElement.GetProperty("end").GetString());
+        Assert.Equal(9, json.RootElement.GetProperty("steps").GetInt32());
+
+        // Four sequences a step, each of two rows of 12 tokens.
+        Assert.Equal(9 * 4 * 24, json.RootElement.GetProperty("tokens").GetInt32());
+    }
+
+    [Fact]
+    public void Recomputing_activations_does_not_change_a_byte()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        Command.Run(Arguments(data, directory.File("kept"), "--steps", "4", "--quiet")).Succeeded();
+        Command.Run(Arguments(data, directory.File("again"), "--steps", "4", "--quiet", "--gradient-checkpointing")).Succeeded();
+        Assert.Equal(
+            File.ReadAllBytes(Path.Combine(directory.File("kept"), "adapter_model.safetensors")),
+            File.ReadAllBytes(Path.Combine(directory.File("again"), "adapter_model.safetensors")));
+    }
+
+    [Fact]
+    public void On_a_terminal_the_progress_is_one_line_that_is_drawn_over()
+    {
+        using var directory = new TemporaryDirectory();
+        using var error = new StringWriter();
+        string[] arguments = Arguments(Fixtures.WriteRows(directory), directory.File("out"), "--steps", "2");
+        CommandResult result = Command.Run("", arguments, error, default, isErrorTerminal: true);
+        result.Succeeded();
+        Assert.Contains("\r\u2501", result.Error, StringComparison.Ordinal);
+        Assert.Contains(new string('\u2501', 20) + " step 2/2  loss ", result.Error, StringComparison.Ordinal);
+        Assert.EndsWith("\r\u001b[K", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', result.Error[result.Error.IndexOf('\r', StringComparison.Ordinal)..]);
+    }
+
+    [Fact]
+    public void The_bases_own_dropout_is_named_as_not_applied()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        string model = Fixtures.CopyModel(directory, Path.Combine(Fixtures.Parity, "arch", "gpt2"));
+        string config = Path.Combine(model, "config.json");
+        File.WriteAllText(config, File.ReadAllText(config)
+            .Replace("\"attn_pdrop\": 0.0", "\"attn_pdrop\": 0.1", StringComparison.Ordinal)
+            .Replace("\"resid_pdrop\": 0.0", "\"resid_pdrop\": 0.25", StringComparison.Ordinal));
+        string[] arguments = ["train", "--model", model, "--data", data, "--out", directory.File("out"), "--steps", "1", "--dry-run"];
+        CommandResult result = Command.Run(arguments);
+        result.Succeeded();
+        Assert.Contains("dropout (attn_pdrop 0.1, resid_pdrop 0.25) is not applied", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("dropout", Command.Run(Arguments(data, directory.File("out"), "--dry-run")).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_wrong_option_is_told_with_one_full_stop()
+    {
+        CommandResult result = Command.Run("train", "--data", "x.jsonl");
+        result.FailedWith(2, "See 'engine train --help'.");
+        Assert.DoesNotContain("..", result.Error, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -5,6 +5,7 @@ public class UsageTests
     [Theory]
     [InlineData("")]
     [InlineData("demo")]
+    [InlineData("demo base")]
     [InlineData("train")]
     [InlineData("eval")]
     [InlineData("generate")]

@@ -27,17 +27,6 @@ internal sealed class CommandConsole(TextReader input, TextWriter output, TextWr
     /// <summary>The token that Ctrl+C cancels.</summary>
     public CancellationToken Cancellation => cancellation?.Invoke() ?? default;
 
-    /// <summary>Standard output for a command that writes now and then over a long time: each line goes out at once.</summary>
-    public TextWriter Unbuffered()
-    {
-        if (Output is StreamWriter writer)
-        {
-            writer.AutoFlush = true;
-        }
-
-        return Output;
-    }
-
     /// <summary>The process's own streams.</summary>
     public static CommandConsole System(Interrupts interrupts)
     {

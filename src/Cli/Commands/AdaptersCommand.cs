@@ -29,7 +29,8 @@ internal static class AdaptersCommand
         var adapters = OptionOf.Texts("--adapter", "DIR[:weight]", "Adapter to combine; can be given several times.", required: true);
         var type = OptionOf.Choice("--type", "How they are combined.", "cat", "linear");
         var output = OptionOf.Text("--out", "DIR", "Directory for the new adapter.", required: true);
-        foreach (Option option in (Option[])[model, adapters, type, output])
+        var json = OptionOf.Flag("--json", "Print the result as JSON.");
+        foreach (Option option in (Option[])[model, adapters, type, output, json])
         {
             command.Add(option);
         }
@@ -43,8 +44,7 @@ internal static class AdaptersCommand
             LoraAdapter combined = opened.Combine(
                 "combined", parts, context.Get(type) == "linear" ? CombinationType.Linear : CombinationType.Cat);
             AdapterFile.Save(combined, target);
-            context.Console.Output.WriteLine(
-                $"adapter saved in {target}: {combined.Layers.Count} modules, rank {combined.Config.Rank}, {Results.Count(combined.ParameterCount)} parameters");
+            Print(context, combined, target, context.Get(json));
             return ExitCode.Success;
         });
         return command;
@@ -65,7 +65,8 @@ internal static class AdaptersCommand
         alpha.Required = true;
         var enable = OptionOf.Text("--enable-lora", "true,false,…", "Which groups of a merged layer are adapted (true,false,true as in loralib's GPT-2).");
         var output = OptionOf.Text("--out", "DIR", "Directory for the adapter.", required: true);
-        foreach (Option option in (Option[])[model, loralib, alpha, enable, output])
+        var json = OptionOf.Flag("--json", "Print the result as JSON.");
+        foreach (Option option in (Option[])[model, loralib, alpha, enable, output, json])
         {
             command.Add(option);
         }
@@ -83,11 +84,30 @@ internal static class AdaptersCommand
             using var opened = new AdaptedModel(DecoderModel.Load(context.Get(model)!, DType.F32, context.Device));
             LoraAdapter imported = LoralibImport.Load(opened, "imported", context.Get(loralib)!, scale, groups);
             AdapterFile.Save(imported, target);
-            context.Console.Output.WriteLine(
-                $"adapter saved in {target}: {imported.Layers.Count} modules, {Results.Count(imported.ParameterCount)} parameters");
+            Print(context, imported, target, context.Get(json));
             return ExitCode.Success;
         });
         return command;
+    }
+
+    private static void Print(CommandContext context, LoraAdapter adapter, string target, bool json)
+    {
+        if (!json)
+        {
+            context.Console.Output.WriteLine(
+                $"adapter saved in {target}: {adapter.Layers.Count} modules, rank {adapter.Config.Rank}, {Results.Count(adapter.ParameterCount)} parameters");
+            return;
+        }
+
+        context.Console.Output.WriteJson(writer =>
+        {
+            writer.WriteStartObject();
+            writer.WriteString("out", target);
+            writer.WriteNumber("modules", adapter.Layers.Count);
+            writer.WriteNumber("rank", adapter.Config.Rank);
+            writer.WriteNumber("parameters", adapter.ParameterCount);
+            writer.WriteEndObject();
+        });
     }
 
     private static bool[] Groups(string text) => [.. text.Split(',', StringSplitOptions.TrimEntries).Select(part => part switch

@@ -20,13 +20,21 @@ internal static class DemoCommand
         var json = OptionOf.Text("--json", "FILE", "Write the figures as JSON.");
         var output = OptionOf.Text("--out", "DIR", "Keep the base, the adapters, the merged model and the loss curves there.");
         var seed = OptionOf.Seed("Seed of the adapters' first values and of the data order.");
+
+        // A short run shows that everything works together, not what is learned.
+        var defaults = new DemoOptions();
+        var steps = OptionOf.Integer("--steps", "Optimizer steps for each task.", defaults.Steps, min: 1);
+        var rows = OptionOf.Integer("--rows", "Held-out rows to measure on.", defaults.HeldOutRows, min: 1);
+        (steps.Hidden, rows.Hidden) = (true, true);
         command.Add(json);
         command.Add(output);
         command.Add(seed);
-        command.Add(BaseCommand.Create(global.Console.Unbuffered));
+        command.Add(steps);
+        command.Add(rows);
+        command.Add(BaseCommand.Create(global));
         global.Handle(command, context =>
         {
-            var options = new DemoOptions((ulong)context.Get(seed), context.Get(output));
+            var options = new DemoOptions((ulong)context.Get(seed), context.Get(output), context.Get(steps), context.Get(rows));
             using var display = new DemoDisplay(context.Console, context.Quiet);
             DemoReport report = new DemoRunner(options, context.Device, display, context.Console.Cancellation).Run();
             if (context.Get(json) is { } path)

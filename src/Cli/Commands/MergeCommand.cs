@@ -42,7 +42,14 @@ internal static class MergeCommand
             string merged = opened.BaseHash();
             opened.SaveMerged(target, directory);
             opened.Unmerge();
-            Print(context, new Outcome(target, parts.Length, summary, before, merged, opened.BaseHash(), opened.Base.DType), context.Get(json));
+            var outcome = new Outcome(target, parts.Length, summary, before, merged, opened.BaseHash(), opened.Base.DType);
+            Print(context, outcome, context.Get(json));
+            if (!outcome.IsRestored)
+            {
+                throw new InvalidOperationException(
+                    $"undoing the merge did not give the base's bits again (hash {outcome.After}, it was {before}); do not rely on {target}");
+            }
+
             return ExitCode.Success;
         });
         return command;
@@ -91,7 +98,7 @@ internal static class MergeCommand
                 writer.WriteString("hash_before", outcome.Before);
                 writer.WriteString("hash_merged", outcome.Merged);
                 writer.WriteString("hash_after_unmerge", outcome.After);
-                writer.WriteBoolean("base_restored", outcome.Before == outcome.After);
+                writer.WriteBoolean("base_restored", outcome.IsRestored);
                 writer.WriteEndObject();
             });
             return;
@@ -103,10 +110,13 @@ internal static class MergeCommand
             ("changed", $"{outcome.Summary.Parameters} parameter tensors"),
             ("hash before", outcome.Before),
             ("hash merged", outcome.Merged),
-            ("hash unmerged", $"{outcome.After} ({(outcome.Before == outcome.After ? "the base's exact bits" : "NOT the base's bits")})"),
+            ("hash unmerged", $"{outcome.After} ({(outcome.IsRestored ? "the base's exact bits" : "NOT the base's bits")})"),
         ]);
     }
 
     private sealed record Outcome(
-        string Output, int Adapters, MergeSummary Summary, string Before, string Merged, string After, DType DType);
+        string Output, int Adapters, MergeSummary Summary, string Before, string Merged, string After, DType DType)
+    {
+        public bool IsRestored => Before == After;
+    }
 }

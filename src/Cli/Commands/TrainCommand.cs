@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using Engine.Lora;
 using Engine.Tensors;
+using Engine.Transformer;
 
 namespace Engine.Cli;
 
@@ -34,6 +35,7 @@ internal static class TrainCommand
         {
             TrainingOptions training = options.Read(context);
             using FineTuning tuning = FineTuning.Open(training, context.Device);
+            NoteDropout(tuning.Model.Base.Config, context);
             if (context.Get(dryRun))
             {
                 TrainPlan.Write(tuning, context, context.Get(json));
@@ -48,6 +50,9 @@ internal static class TrainCommand
     private static int Train(FineTuning tuning, CommandContext context, bool json)
     {
         TrainingOptions options = tuning.Options;
+
+        // Before the metrics of an earlier run are replaced.
+        tuning.RequireWritable();
         Announce(tuning, context);
         long begin = Stopwatch.GetTimestamp();
         int before = tuning.Run.StepsDone;
@@ -86,6 +91,22 @@ internal static class TrainCommand
         context.Note(string.Create(
             CultureInfo.InvariantCulture,
             $"training {trained:N0} of {tuning.Model.Base.ParameterCount:N0} parameters on {tuning.Examples.Count:N0} rows, {tuning.Run.TotalSteps:N0} steps"));
+    }
+
+    private static void NoteDropout(ModelConfig config, CommandContext context)
+    {
+        bool gpt2 = config.Family == ModelFamily.Gpt2;
+        (string Field, double Value)[] dropouts =
+        [
+            (gpt2 ? "attn_pdrop" : "attention_dropout", config.AttentionDropout),
+            ("embd_pdrop", config.EmbeddingDropout),
+            ("resid_pdrop", config.ResidualDropout),
+        ];
+        string given = string.Join(", ", dropouts.Where(d => d.Value > 0).Select(d => string.Create(CultureInfo.InvariantCulture, $"{d.Field} {d.Value}")));
+        if (given.Length > 0)
+        {
+            context.Note($"the base's own dropout ({given}) is not applied during fine-tuning; LoRA's is");
+        }
     }
 
     private static int Interrupted(FineTuning tuning, CommandContext context, int steps)

@@ -54,7 +54,7 @@ internal sealed class TrainOptions
         }
         catch (EngineDataException error)
         {
-            throw new UsageException($"{error.Message}. See 'engine train --help'.", error);
+            throw new UsageException($"{error.Message.TrimEnd('.')}. See 'engine train --help'.", error);
         }
     }
 

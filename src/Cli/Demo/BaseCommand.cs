@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Globalization;
 
 namespace Engine.Cli.Demo;
@@ -11,43 +12,54 @@ internal static class BaseCommand
 
     private const int ReportEvery = 50;
 
-    /// <summary>The command; <paramref name="output"/> receives its lines.</summary>
-    public static Command Create(Func<TextWriter> output)
+    public static Command Create(GlobalOptions global)
     {
-        var directory = new Option<DirectoryInfo>("--out") { Description = "Directory of the model and of its checkpoint.", Required = true };
-        var steps = new Option<int>("--steps") { Description = "Optimizer steps.", DefaultValueFactory = _ => Steps };
-        var minutes = new Option<double>("--minutes")
+        var directory = OptionOf.Text("--out", "DIR", "Directory of the model and of its checkpoint.", required: true);
+        var steps = OptionOf.Integer("--steps", "Optimizer steps.", Steps, min: 1);
+        var minutes = OptionOf.OptionalNumber(
+            "--minutes", "Stop after this time and leave a checkpoint; the same command goes on from it (no limit).");
+        var command = new Command("base", """
+            Trains the demo's base model again from its recipe: vocabulary, text and weights from a seed (hours on two cores).
+
+            Ctrl+C finishes the step, writes a checkpoint and exits with code 130; the same command goes on from it.
+
+            Example:
+              engine demo base --out base
+            """);
+        foreach (Option option in (Option[])[directory, steps, minutes])
         {
-            Description = "Stop after this time and leave a checkpoint; the same command goes on from it.",
-            DefaultValueFactory = _ => 24 * 60,
-        };
-        var command = new Command(
-            "base", "Train the demo's base model again from its recipe: vocabulary, text and weights from a seed (hours on two cores).")
-        {
-            directory,
-            steps,
-            minutes,
-        };
-        command.SetAction(parse => Run(
-            output(), parse.GetRequiredValue(directory).FullName, parse.GetValue(steps), TimeSpan.FromMinutes(parse.GetValue(minutes))));
+            command.Add(option);
+        }
+
+        global.Handle(command, context => Run(context, context.Get(directory)!, context.Get(steps), context.Get(minutes)));
         return command;
     }
 
-    private static int Run(TextWriter output, string directory, int steps, TimeSpan limit)
+    private static int Run(CommandContext context, string directory, int steps, double? minutes)
     {
         double sum = 0;
         int count = 0;
-        DateTime end = DateTime.UtcNow + limit;
-        bool done = new BaseRecipe(steps).Run(directory, () => DateTime.UtcNow >= end, (step, loss, speed) =>
+        long begin = Stopwatch.GetTimestamp();
+        CancellationToken cancellation = context.Console.Cancellation;
+        bool done = new BaseRecipe(steps).Run(
+            directory, context.Device, () => Stopwatch.GetElapsedTime(begin).TotalMinutes >= minutes, Report, cancellation);
+        if (!done)
+        {
+            context.Console.Error.WriteLine($"stopped; the same command goes on from the checkpoint in {directory}");
+            return cancellation.IsCancellationRequested ? ExitCode.Interrupted : ExitCode.Success;
+        }
+
+        context.Console.Output.WriteLine($"the model is in {directory}");
+        return ExitCode.Success;
+
+        void Report(int step, double loss, double speed)
         {
             sum += loss;
             if (++count == ReportEvery || step == steps)
             {
-                output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"step {step}/{steps}  loss {sum / count:F4}  {speed:F0} tokens/s"));
+                context.Note(string.Create(CultureInfo.InvariantCulture, $"step {step}/{steps}  loss {sum / count:F4}  {speed:F0} tokens/s"));
                 (sum, count) = (0, 0);
             }
-        });
-        output.WriteLine(done ? $"the model is in {directory}" : $"stopped; the same command goes on from the checkpoint in {directory}");
-        return 0;
+        }
     }
 }

@@ -20,10 +20,11 @@ internal sealed class BaseRecipe(int steps)
     private const int VocabularyDocuments = 20_000;
     private const int DocumentsPerStep = 128;
     private const int RowLength = 256;
+    private const int CheckpointEvery = 200;
     private const string Begin = "<s>";
     private const string End = "</s>";
 
-    /// <summary>The model's shape: 1.97 million parameters.</summary>
+    /// <summary>The model's shape: 1,820,352 parameters.</summary>
     public static ModelConfig Config { get; } = new()
     {
         Family = ModelFamily.Llama,
@@ -47,13 +48,17 @@ internal sealed class BaseRecipe(int steps)
     private LearningRateSchedule Schedule { get; } = new(ScheduleKind.Cosine, peak: 3e-3, warmupSteps: 100, steps);
 
     /// <summary>Trains the vocabulary into <paramref name="directory"/> if it is not there yet, and loads it.</summary>
-    public static Tokenizer Vocabulary(string directory)
+    /// <param name="directory">Receives the vocabulary.</param>
+    /// <param name="cancellation">Looked at between documents.</param>
+    /// <exception cref="OperationCanceledException">Cancelled; nothing was written.</exception>
+    public static Tokenizer Vocabulary(string directory, CancellationToken cancellation = default)
     {
         if (!File.Exists(Path.Combine(directory, "tokenizer.json")))
         {
             var trainer = new BpeTrainer(VocabularySize, BaseCorpus.PretokenizerPattern, [Begin, End]);
             foreach (BaseDocument document in BaseCorpus.Documents(Seed + 1, 0, VocabularyDocuments))
             {
+                cancellation.ThrowIfCancellationRequested();
                 trainer.Add(document.Text);
             }
 
@@ -65,14 +70,18 @@ internal sealed class BaseRecipe(int steps)
 
     /// <summary>Trains until the last step or until told to stop, then saves a checkpoint and the model in bf16.</summary>
     /// <param name="directory">Receives the vocabulary, a checkpoint while training, and the model.</param>
+    /// <param name="device">Where to train.</param>
     /// <param name="stop">Asked before each step.</param>
     /// <param name="report">Told each step's number, loss and tokens per second.</param>
+    /// <param name="cancellation">Asks to stop before the next step, as <paramref name="stop"/> does, or within the vocabulary.</param>
     /// <returns>True when all steps are done.</returns>
-    public bool Run(string directory, Func<bool> stop, Action<int, double, double> report)
+    /// <exception cref="OperationCanceledException">Cancelled before there was a vocabulary.</exception>
+    public bool Run(
+        string directory, Device device, Func<bool> stop, Action<int, double, double> report, CancellationToken cancellation = default)
     {
-        Tokenizer tokenizer = Vocabulary(directory);
+        Tokenizer tokenizer = Vocabulary(directory, cancellation);
         using var model = new AdaptedModel(
-            DecoderModel.Build(Config, new RandomParameters(Seed, Config.LayerCount), DType.F32, Device.Cpu));
+            DecoderModel.Build(Config, new RandomParameters(Seed, Config.LayerCount), DType.F32, device));
         IReadOnlyList<Variable> trained = model.TrainBase();
         using var step = new TrainingStep(model, trained, Optimizer) { Clip = 1 };
         string state = Path.Combine(directory, "pretraining.safetensors");
@@ -82,7 +91,7 @@ internal sealed class BaseRecipe(int steps)
         }
 
         Task<Batch> next = Task.Run(() => BatchOf(tokenizer, step.Optimizer.Steps));
-        while (step.Optimizer.Steps < steps && !stop())
+        while (step.Optimizer.Steps < steps && !cancellation.IsCancellationRequested && !stop())
         {
             Batch batch = next.Result;
             int following = step.Optimizer.Steps + 1;
@@ -91,6 +100,10 @@ internal sealed class BaseRecipe(int steps)
             StepResult result = step.Run([batch], Schedule.At(step.Optimizer.Steps));
             double seconds = System.Diagnostics.Stopwatch.GetElapsedTime(begin).TotalSeconds;
             report(step.Optimizer.Steps, result.Loss, result.Tokens / seconds);
+            if (step.Optimizer.Steps % CheckpointEvery == 0)
+            {
+                OptimizerState.Save(state, trained, step.Optimizer);
+            }
         }
 
         OptimizerState.Save(state, trained, step.Optimizer);

@@ -109,15 +109,24 @@ public sealed partial class AdaptedModel
     {
         Tensor a = parts[0].Layer.A.Value.ZerosLike();
         Tensor b = parts[0].Layer.B.Value.ZerosLike();
-        foreach ((LoraLayer layer, double weight) in parts)
+        try
         {
-            double factor = weight * layer.Target.Scale;
-            float root = (float)Math.Sqrt(Math.Abs(factor));
-            Elementwise.AddScaled(a, layer.A.Value, Math.Sign(factor) * root);
-            Elementwise.AddScaled(b, layer.B.Value, root);
-        }
+            foreach ((LoraLayer layer, double weight) in parts)
+            {
+                double factor = weight * layer.Target.Scale;
+                float root = (float)Math.Sqrt(Math.Abs(factor));
+                Elementwise.AddScaled(a, layer.A.Value, Math.Sign(factor) * root);
+                Elementwise.AddScaled(b, layer.B.Value, root);
+            }
 
-        return (a, b);
+            return (a, b);
+        }
+        catch
+        {
+            a.Dispose();
+            b.Dispose();
+            throw;
+        }
     }
 
     private static (Tensor A, Tensor B) CombineCat(List<(LoraLayer Layer, double Weight)> parts, int rank)
@@ -126,18 +135,27 @@ public sealed partial class AdaptedModel
         Tensor firstB = parts[0].Layer.B.Value;
         Tensor a = Tensor.Empty([rank, firstA.Shape[1]], firstA.DType, firstA.Device);
         Tensor b = Tensor.Empty([firstB.Shape[0], rank], firstB.DType, firstB.Device);
-        int row = 0;
-        foreach ((LoraLayer layer, double weight) in parts)
+        try
         {
-            using Tensor scaled = layer.A.Value.EmptyLike();
-            Elementwise.Scale(layer.A.Value, (float)(weight * layer.Target.Scale), scaled);
-            using Tensor rowsOfA = a.Slice(0, row, layer.Target.Rank);
-            Copy.Run(scaled, rowsOfA);
-            using Tensor columnsOfB = b.Slice(1, row, layer.Target.Rank);
-            Copy.Run(layer.B.Value, columnsOfB);
-            row += layer.Target.Rank;
-        }
+            int row = 0;
+            foreach ((LoraLayer layer, double weight) in parts)
+            {
+                using Tensor scaled = layer.A.Value.EmptyLike();
+                Elementwise.Scale(layer.A.Value, (float)(weight * layer.Target.Scale), scaled);
+                using Tensor rowsOfA = a.Slice(0, row, layer.Target.Rank);
+                Copy.Run(scaled, rowsOfA);
+                using Tensor columnsOfB = b.Slice(1, row, layer.Target.Rank);
+                Copy.Run(layer.B.Value, columnsOfB);
+                row += layer.Target.Rank;
+            }
 
-        return (a, b);
+            return (a, b);
+        }
+        catch
+        {
+            a.Dispose();
+            b.Dispose();
+            throw;
+        }
     }
 }

@@ -12,8 +12,10 @@ public static class AdapterFile
 {
     /// <summary>Saves an adapter so that PEFT loads it; each file appears whole or not at all.</summary>
     /// <remarks>
-    /// A PiSSA adapter is saved as the plain adapter of the original base that does the same: with W = W_res + s·B₀·A₀,
-    /// ΔW = s·(B·A − B₀·A₀) = s·[B, −B₀]·[A; A₀], of rank 2r and twice the α.
+    /// <para>The configuration is written last, and that of an adapter there before is deleted first: a directory left in
+    /// between is no adapter, rather than one whose parts do not belong together.</para>
+    /// <para>A PiSSA adapter is saved as the plain adapter of the original base that does the same: with W = W_res + s·B₀·A₀,
+    /// ΔW = s·(B·A − B₀·A₀) = s·[B, −B₀]·[A; A₀], of rank 2r and twice the α.</para>
     /// </remarks>
     /// <exception cref="EngineDataException">The directory cannot be written.</exception>
     public static void Save(LoraAdapter adapter, string directory)
@@ -29,9 +31,11 @@ public static class AdapterFile
                 entries.Add(SafetensorsBridge.Entry(key, tensor));
             }
 
+            string configPath = Path.Combine(directory, LoraConfig.FileName);
+            AtomicFile.Delete(configPath);
             SafetensorsWriter.Write(
                 Path.Combine(directory, AdapterKeys.FileName), entries, new Dictionary<string, string> { ["format"] = "pt" });
-            config.Save(Path.Combine(directory, LoraConfig.FileName));
+            config.Save(configPath);
         }
         finally
         {

@@ -21,10 +21,17 @@ public sealed partial class FineTuning
         }
     }
 
-    // Finds out before the first step, not after the last one.
-    private static void RequireWritable(string directory)
+    /// <summary>Finds out whether the output directory can be written, and leaves everything as it was.</summary>
+    /// <exception cref="EngineDataException">It cannot be written.</exception>
+    public void RequireWritable()
     {
-        bool existed = Directory.Exists(directory);
+        string directory = Options.Out!;
+        var missing = new List<string>();
+        for (string? d = Path.GetFullPath(directory); d is not null && !Directory.Exists(d); d = Path.GetDirectoryName(d))
+        {
+            missing.Add(d);
+        }
+
         string probe = Path.Combine(directory, $".{Environment.ProcessId:x}.probe");
         try
         {
@@ -33,21 +40,11 @@ public sealed partial class FineTuning
         }
         catch (EngineDataException error)
         {
-            if (!existed && Directory.Exists(directory))
-            {
-                Directory.Delete(directory);
-            }
-
             throw new EngineDataException($"cannot write to {directory}: {error.InnerException?.Message ?? error.Message}", error);
         }
-    }
-
-    // What a run that was killed while it wrote a checkpoint left behind.
-    private static void RemoveUnfinished(string directory)
-    {
-        foreach (string left in Directory.EnumerateDirectories(directory, "checkpoint-*.tmp"))
+        finally
         {
-            TryDelete(left);
+            missing.ForEach(TryDeleteEmpty);
         }
     }
 
@@ -65,21 +62,21 @@ public sealed partial class FineTuning
         });
         foreach (string old in TrainingCheckpoint.All(Options.Out!).SkipLast(KeptCheckpoints))
         {
-            TryDelete(old);
+            TrainingCheckpoint.TryDelete(old);
         }
 
         return saved;
     }
 
-    private static void TryDelete(string directory)
+    private static void TryDeleteEmpty(string directory)
     {
         try
         {
-            Directory.Delete(directory, recursive: true);
+            Directory.Delete(directory);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
-            // It takes room and does no harm.
+            // It was not made, or somebody has put something into it.
         }
     }
 }

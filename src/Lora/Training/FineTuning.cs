@@ -71,13 +71,14 @@ public sealed partial class FineTuning : IDisposable
         // Data first: a mistake in them shows before the weights are read.
         ModelConfig config = ModelConfig.Load(options.Model!);
         var loader = new DataLoader(config, DataLoader.TokenizerOf(options.Model!), options.MaxLength, options.Truncate);
-        IReadOnlyList<Example> examples = loader.Examples(options.Data!);
+        IReadOnlyList<Example> rows = loader.Examples(options.Data!);
+        IReadOnlyList<Example> examples = options.Pack ? SequencePacker.Pack(rows, loader.MaxLength) : rows;
         IReadOnlyList<EvaluationRow>? heldOut = options.Eval is null ? null : loader.EvaluationRows(options.Eval);
         LoraConfig? adapter = options.Method == TrainingMethod.Lora && options.Adapter is null ? options.ToLoraConfig() : null;
         var model = new AdaptedModel(DecoderModel.Load(options.Model!, options.DType ?? DType.F32, device));
         var tuning = new FineTuning(options, model, loader)
         {
-            Examples = options.Pack ? SequencePacker.Pack(examples, loader.MaxLength) : examples,
+            Examples = examples,
             EvaluationRows = heldOut,
         };
         try
@@ -94,14 +95,29 @@ public sealed partial class FineTuning : IDisposable
 
     /// <summary>Trains to the end, an early stop or a cancellation, and saves the result unless cancelled.</summary>
     /// <param name="observer">Is told of every step, or null.</param>
-    /// <param name="cancellation">Asks to stop after the present step; a checkpoint is then written instead of the result.</param>
+    /// <param name="cancellation">
+    /// Asks to stop after the present step; a checkpoint is then written instead of the result. An evaluation is given up,
+    /// and made again when the run goes on.
+    /// </param>
     /// <exception cref="EngineDataException">The place cannot be written, the disk is full, or the loss is not finite.</exception>
     public TrainingOutcome Train(ITrainingObserver? observer = null, CancellationToken cancellation = default)
     {
-        RequireWritable(Options.Out!);
-        RemoveUnfinished(Options.Out!);
-        TrainingOutcome outcome = Run.Run(
-            new Recorder(History, observer), EvaluationRows is null ? null : Evaluate, _ => SaveCheckpoint(), cancellation);
+        RequireWritable();
+        TrainingCheckpoint.RemoveUnfinished(Options.Out!);
+        var recorder = new Recorder(History, observer);
+        TrainingOutcome outcome;
+        try
+        {
+            outcome = MakeUpEvaluation(recorder, cancellation)
+                ? recorder.Outcome(TrainingEnd.StoppedEarly, Run.StepsDone)
+                : Run.Run(recorder, EvaluationRows is null ? null : () => Evaluate(cancellation), _ => SaveCheckpoint(), cancellation);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            recorder.OnCheckpoint(Run.StepsDone, SaveCheckpoint());
+            outcome = recorder.Outcome(TrainingEnd.Cancelled, Run.StepsDone);
+        }
+
         if (outcome.End != TrainingEnd.Cancelled)
         {
             Save(Options.Out!);
@@ -111,9 +127,14 @@ public sealed partial class FineTuning : IDisposable
     }
 
     /// <summary>Loss and perplexity on the held-out rows, with the weights as they are.</summary>
+    /// <param name="cancellation">Looked at between batches.</param>
     /// <exception cref="InvalidOperationException">There are no held-out rows.</exception>
-    public EvaluationResult Evaluate() => new Evaluator(Model.Base, Tokenizer).Evaluate(
-        EvaluationRows ?? throw new InvalidOperationException("no held-out rows were given"), new EvaluationOptions { ExactMatch = false });
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public EvaluationResult Evaluate(CancellationToken cancellation = default) => new Evaluator(Model.Base, Tokenizer).Evaluate(
+        EvaluationRows ?? throw new InvalidOperationException("no held-out rows were given"),
+        new EvaluationOptions { ExactMatch = false },
+        progress: null,
+        cancellation);
 
     /// <summary>Saves the adapter in PEFT's form, or the whole model with its tokenizer's files.</summary>
     /// <remarks>A whole model is stored in the dtype given as an option, else in the one the base is stored in.</remarks>
@@ -155,9 +176,10 @@ public sealed partial class FineTuning : IDisposable
         }
 
         Run = new TrainingRun(Model, trained, Options, Examples, PadId());
-        _inputs = TrainingInputs.Of(Examples, Model);
+        _inputs = TrainingInputs.Of(Examples, Model, Adapter?.Config, Options.Patience is null ? null : EvaluationRows);
         if (Options.Resume && TrainingCheckpoint.Latest(Options.Out!) is { } checkpoint)
         {
+            TrainingCheckpoint.RequireResumable(checkpoint, Options);
             _inputs.RequireSame(checkpoint);
             TrainingCheckpoint.Load(checkpoint, Run, Options);
             History = TrainingHistory.Load(Path.Combine(checkpoint, TrainingHistory.FileName));
@@ -165,13 +187,36 @@ public sealed partial class FineTuning : IDisposable
         }
     }
 
+    // An interruption during an evaluation leaves a checkpoint without it; whether the run stops early may depend on it.
+    private bool MakeUpEvaluation(Recorder recorder, CancellationToken cancellation)
+    {
+        int step = Run.StepsDone;
+        bool due = EvaluationRows is not null && step > 0 && (step % Run.EvaluationInterval == 0 || step == Run.TotalSteps);
+        if (due && History.Evaluation.All(point => point.Step != step))
+        {
+            EvaluationResult result = Evaluate(cancellation);
+            Run.EarlyStopping = Run.EarlyStopping.After(result.Loss);
+            recorder.OnEvaluation(step, result, Run.EarlyStopping.SinceBest == 0);
+            return Options.Patience is { } patience && Run.EarlyStopping.SinceBest >= patience;
+        }
+
+        return false;
+    }
+
     // Any id in the vocabulary does: padding is neither attended to nor learned.
     private int PadId() => Model.Base.Config.PadTokenId is { } pad && pad < Model.Base.Config.VocabularySize ? pad : 0;
 
     private sealed class Recorder(TrainingHistory history, ITrainingObserver? observer) : ITrainingObserver
     {
+        private double _first = double.NaN;
+        private double _last = double.NaN;
+
+        public TrainingOutcome Outcome(TrainingEnd end, int steps) => new(end, steps, _first, _last);
+
         public void OnStep(TrainingMetrics metrics)
         {
+            _first = double.IsNaN(_first) ? metrics.Loss : _first;
+            _last = metrics.Loss;
             history.Add(metrics.Step, metrics.Loss);
             observer?.OnStep(metrics);
         }

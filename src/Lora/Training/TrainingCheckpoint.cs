@@ -26,28 +26,19 @@ public static class TrainingCheckpoint
         ArgumentNullException.ThrowIfNull(run);
         ArgumentNullException.ThrowIfNull(options);
         string final = Path.Combine(output, Prefix + run.StepsDone.ToString(CultureInfo.InvariantCulture));
-        string temporary = $"{final}.{Environment.ProcessId:x}.tmp";
+        string temporary = TemporaryName(final);
         try
         {
             Directory.CreateDirectory(temporary);
             OptimizerState.Save(Path.Combine(temporary, StateFile), run.Trained, run.Optimizer);
             AtomicFile.WriteAllText(Path.Combine(temporary, InfoFile), Info(run, options));
             also?.Invoke(temporary);
-            if (Directory.Exists(final))
-            {
-                Directory.Delete(final, recursive: true);
-            }
-
-            Directory.Move(temporary, final);
+            Place(temporary, final);
             return final;
         }
         catch (Exception error)
         {
-            if (Directory.Exists(temporary))
-            {
-                Directory.Delete(temporary, recursive: true);
-            }
-
+            TryDeleteAll(temporary);
             if (error is IOException or UnauthorizedAccessException)
             {
                 throw new EngineDataException($"cannot write {final}: {error.Message}", error);
@@ -69,6 +60,14 @@ public static class TrainingCheckpoint
             .OrderBy(d => d.Step)
             .Select(d => d.Directory)];
 
+    /// <summary>Refuses a continuation with other options than the checkpoint's.</summary>
+    /// <exception cref="EngineDataException">The options differ, or the checkpoint's cannot be read.</exception>
+    internal static void RequireResumable(string directory, TrainingOptions options)
+    {
+        string path = Path.Combine(directory, InfoFile);
+        options.RequireResumable(ReadInfo(path).Options, path);
+    }
+
     /// <summary>Brings a run to the state of a checkpoint.</summary>
     /// <exception cref="EngineDataException">A file is damaged, belongs to other parameters, or the options differ.</exception>
     public static void Load(string directory, TrainingRun run, TrainingOptions options)
@@ -88,10 +87,77 @@ public static class TrainingCheckpoint
         run.EarlyStopping = early;
     }
 
+    /// <summary>Takes a checkpoint away: under another name first, so that none is ever seen half-deleted.</summary>
+    internal static void TryDelete(string checkpoint)
+    {
+        string aside = AsideName(checkpoint);
+        try
+        {
+            Directory.Move(checkpoint, aside);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // It takes room and does no harm.
+            return;
+        }
+
+        TryDeleteAll(aside);
+    }
+
+    /// <summary>Removes what a run that was killed while it wrote or deleted a checkpoint left behind.</summary>
+    internal static void RemoveUnfinished(string output)
+    {
+        foreach (string left in Directory.Exists(output) ? Directory.EnumerateDirectories(output, Prefix + "*.tmp") : [])
+        {
+            TryDeleteAll(left);
+        }
+    }
+
+    private static string TemporaryName(string checkpoint) => $"{checkpoint}.{Environment.ProcessId:x}.tmp";
+
+    private static string AsideName(string checkpoint) => $"{checkpoint}.{Environment.ProcessId:x}.old.tmp";
+
+    // An earlier checkpoint of the same step is deleted only when the new one is in its place.
+    private static void Place(string temporary, string final)
+    {
+        if (!Directory.Exists(final))
+        {
+            Directory.Move(temporary, final);
+            return;
+        }
+
+        string aside = AsideName(final);
+        TryDeleteAll(aside);
+        Directory.Move(final, aside);
+        try
+        {
+            Directory.Move(temporary, final);
+        }
+        catch
+        {
+            Directory.Move(aside, final);
+            throw;
+        }
+
+        TryDeleteAll(aside);
+    }
+
+    private static void TryDeleteAll(string directory)
+    {
+        try
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // Not there, or it takes room and does no harm; a failure before it is the one to report.
+        }
+    }
+
     private static int StepOf(string directory) =>
         int.TryParse(
             Path.GetFileName(directory).AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out int step) &&
-        File.Exists(Path.Combine(directory, InfoFile))
+        File.Exists(Path.Combine(directory, InfoFile)) && File.Exists(Path.Combine(directory, StateFile))
             ? step
             : -1;
 

@@ -16,7 +16,9 @@ namespace Engine.Lora;
 /// <param name="Rows">Training rows, after packing.</param>
 /// <param name="DataHash">SHA-256 of all tokens, labels and segments.</param>
 /// <param name="ModelHash">SHA-256 of the base's parameter names, shapes and leading values.</param>
-internal sealed record TrainingInputs(int Rows, string DataHash, string ModelHash)
+/// <param name="AdapterHash">SHA-256 of the adapter's whole configuration; null when every weight is trained.</param>
+/// <param name="HeldOutHash">As <paramref name="DataHash"/> of the rows that decide an early stop; null where none do.</param>
+internal sealed record TrainingInputs(int Rows, string DataHash, string ModelHash, string? AdapterHash, string? HeldOutHash)
 {
     private const string FileName = "inputs.json";
 
@@ -24,8 +26,13 @@ internal sealed record TrainingInputs(int Rows, string DataHash, string ModelHas
     private const int LeadingBytes = 4096;
 
     /// <summary>Call it before the first step: full training changes the base.</summary>
-    public static TrainingInputs Of(IReadOnlyList<Example> examples, AdaptedModel model) =>
-        new(examples.Count, HashOf(examples), HashOf(model));
+    /// <param name="examples">The training rows.</param>
+    /// <param name="model">The base.</param>
+    /// <param name="adapter">The trained adapter's configuration, or null.</param>
+    /// <param name="heldOut">The held-out rows where they decide an early stop, else null.</param>
+    public static TrainingInputs Of(
+        IReadOnlyList<Example> examples, AdaptedModel model, LoraConfig? adapter, IReadOnlyList<EvaluationRow>? heldOut) =>
+        new(examples.Count, HashOf(examples), HashOf(model), HashOf(adapter), heldOut is null ? null : HashOf(heldOut.Select(r => r.Example)));
 
     public void Save(string directory)
     {
@@ -36,6 +43,8 @@ internal sealed record TrainingInputs(int Rows, string DataHash, string ModelHas
             json.WriteNumber("rows", Rows);
             json.WriteString("data_sha256", DataHash);
             json.WriteString("model_sha256", ModelHash);
+            json.WriteString("adapter_config_sha256", AdapterHash);
+            json.WriteString("held_out_sha256", HeldOutHash);
             json.WriteEndObject();
         }
 
@@ -60,9 +69,28 @@ internal sealed record TrainingInputs(int Rows, string DataHash, string ModelHas
             throw new EngineDataException(
                 $"{path}: cannot resume on another base model than the run was started with; give the same model, or start a new run in another directory");
         }
+
+        if (saved.String("adapter_config_sha256") != AdapterHash)
+        {
+            throw new EngineDataException(
+                $"{path}: cannot resume with another adapter configuration than the run was started with (the file of peft-config or of the " +
+                "adapter has changed); give the same configuration, or start a new run in another directory");
+        }
+
+        if (saved.String("held_out_sha256") != HeldOutHash)
+        {
+            throw new EngineDataException(
+                $"{path}: cannot resume with other held-out rows than the run was started with: with patience they decide when it ends; " +
+                "give the same rows, or start a new run in another directory");
+        }
     }
 
-    private static string HashOf(IReadOnlyList<Example> examples)
+    // The base's path may change; everything else says what is trained.
+    private static string? HashOf(LoraConfig? adapter) => adapter is null
+        ? null
+        : Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes((adapter with { BaseModelNameOrPath = null }).ToJson())));
+
+    private static string HashOf(IEnumerable<Example> examples)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         Span<int> lengths = stackalloc int[2];

@@ -15,7 +15,8 @@ public sealed partial class DecoderModel
 
     /// <summary>
     /// Saves the model as a Hugging Face directory: weights, <c>config.json</c>, and the tokenizer's files of the directory
-    /// it came from. Each file appears whole or not at all.
+    /// it came from. Each file appears whole or not at all; <c>config.json</c> comes last, and one there before is deleted first,
+    /// so that a directory left in between is no model, rather than one whose parts do not belong together.
     /// </summary>
     /// <param name="directory">Where to write.</param>
     /// <param name="source">The directory whose tokenizer and generation files go along, or null.</param>
@@ -32,9 +33,16 @@ public sealed partial class DecoderModel
             tensors[name] = tensor;
         }
 
+        string config = Path.Combine(directory, "config.json");
+        AtomicFile.Delete(config);
         CheckpointWriter.Write(
             directory, [.. tensors.OrderBy(t => t.Key, StringComparer.Ordinal).Select(t => Entry(t.Key, t.Value, storage))]);
-        string config = Path.Combine(directory, "config.json");
+        foreach (string companion in s_companions.Where(c => source is not null && File.Exists(Path.Combine(source, c))))
+        {
+            byte[] bytes = File.ReadAllBytes(Path.Combine(source!, companion));
+            AtomicFile.Write(Path.Combine(directory, companion), stream => stream.Write(bytes));
+        }
+
         if (Config.OriginalJson.IsEmpty)
         {
             (Config with { StorageDType = storage }).WriteJson(config);
@@ -42,12 +50,6 @@ public sealed partial class DecoderModel
         else
         {
             Config.CopyJson(config, storage);
-        }
-
-        foreach (string companion in s_companions.Where(c => source is not null && File.Exists(Path.Combine(source, c))))
-        {
-            byte[] bytes = File.ReadAllBytes(Path.Combine(source!, companion));
-            AtomicFile.Write(Path.Combine(directory, companion), stream => stream.Write(bytes));
         }
     }
 

@@ -15,6 +15,7 @@ public sealed class BaseRecipeTests
             DemoModel.Unpack(directory);
             using DecoderModel model = DecoderModel.Load(directory, null, Device.Cpu);
             Assert.Equal(DType.BF16, model.DType);
+            Assert.Equal(1_820_352, model.ParameterCount);
             Assert.Equal(
                 BaseRecipe.Config with { StorageDType = DType.BF16, OriginalJson = default, EosTokenIds = [] },
                 model.Config with { OriginalJson = default, EosTokenIds = [] });
@@ -57,13 +58,13 @@ public sealed class BaseRecipeTests
             CopyVocabulary(parts);
             var losses = new List<double>();
             var recipe = new BaseRecipe(3);
-            Assert.True(recipe.Run(whole, () => false, (_, loss, _) => losses.Add(loss)));
+            Assert.True(recipe.Run(whole, Device.Cpu, () => false, (_, loss, _) => losses.Add(loss)));
             Assert.True(losses[2] < losses[0], string.Join(", ", losses));
 
             int done = 0;
-            Assert.False(recipe.Run(parts, () => done == 1, (step, _, _) => done = step));
+            Assert.False(recipe.Run(parts, Device.Cpu, () => done == 1, (step, _, _) => done = step));
             Assert.Equal(1, done);
-            Assert.True(recipe.Run(parts, () => false, (step, _, _) => done = step));
+            Assert.True(recipe.Run(parts, Device.Cpu, () => false, (step, _, _) => done = step));
             Assert.Equal(3, done);
             Assert.Equal(
                 File.ReadAllBytes(Path.Combine(whole, "model.safetensors")), File.ReadAllBytes(Path.Combine(parts, "model.safetensors")));
