@@ -108,14 +108,13 @@ public sealed partial class FineTuning : IDisposable
         TrainingOutcome outcome;
         try
         {
-            outcome = MakeUpEvaluation(recorder, cancellation)
-                ? recorder.Outcome(TrainingEnd.StoppedEarly, Run.StepsDone)
-                : Run.Run(recorder, EvaluationRows is null ? null : () => Evaluate(cancellation), _ => SaveCheckpoint(), cancellation);
+            MakeUpEvaluation(recorder, cancellation);
+            outcome = Run.Run(recorder, EvaluationRows is null ? null : () => Evaluate(cancellation), _ => SaveCheckpoint(), cancellation);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
             recorder.OnCheckpoint(Run.StepsDone, SaveCheckpoint());
-            outcome = recorder.Outcome(TrainingEnd.Cancelled, Run.StepsDone);
+            outcome = recorder.Cancelled(Run.StepsDone);
         }
 
         if (outcome.End != TrainingEnd.Cancelled)
@@ -188,7 +187,7 @@ public sealed partial class FineTuning : IDisposable
     }
 
     // An interruption during an evaluation leaves a checkpoint without it; whether the run stops early may depend on it.
-    private bool MakeUpEvaluation(Recorder recorder, CancellationToken cancellation)
+    private void MakeUpEvaluation(Recorder recorder, CancellationToken cancellation)
     {
         int step = Run.StepsDone;
         bool due = EvaluationRows is not null && step > 0 && (step % Run.EvaluationInterval == 0 || step == Run.TotalSteps);
@@ -197,10 +196,7 @@ public sealed partial class FineTuning : IDisposable
             EvaluationResult result = Evaluate(cancellation);
             Run.EarlyStopping = Run.EarlyStopping.After(result.Loss);
             recorder.OnEvaluation(step, result, Run.EarlyStopping.SinceBest == 0);
-            return Options.Patience is { } patience && Run.EarlyStopping.SinceBest >= patience;
         }
-
-        return false;
     }
 
     // Any id in the vocabulary does: padding is neither attended to nor learned.
@@ -211,7 +207,7 @@ public sealed partial class FineTuning : IDisposable
         private double _first = double.NaN;
         private double _last = double.NaN;
 
-        public TrainingOutcome Outcome(TrainingEnd end, int steps) => new(end, steps, _first, _last);
+        public TrainingOutcome Cancelled(int steps) => new(TrainingEnd.Cancelled, steps, _first, _last);
 
         public void OnStep(TrainingMetrics metrics)
         {
