@@ -82,8 +82,10 @@ internal static class LossChart
         var result = new LossPoint[points.Count];
         for (int i = 0; i < points.Count; i++)
         {
-            int from = Math.Max(0, i - window + 1);
-            result[i] = points[i] with { Loss = points.Skip(from).Take(i - from + 1).Average(p => p.Loss) };
+            // Centred, so that the curve does not trail behind the steps.
+            int from = Math.Max(0, i - (window / 2));
+            int to = Math.Min(points.Count - 1, i + (window / 2));
+            result[i] = points[i] with { Loss = points.Skip(from).Take(to - from + 1).Average(p => p.Loss) };
         }
 
         return result;
