@@ -126,11 +126,22 @@ public class ResumeTests
         using Process process = Command.Start(
             null, TrainCommandTests.Arguments(data, output, "--steps", "100000", "--metrics", metrics, "--quiet"));
         WaitForSteps(process, metrics, 3);
-        using Process kill = Process.Start("kill", ["-INT", $"{process.Id}"]);
+        using Process kill = Process.Start("kill", [InterruptSignal(), $"{process.Id}"]);
         Assert.True(process.WaitForExit(60_000), "the program did not stop");
         Assert.Equal(130, process.ExitCode);
         Assert.Contains("--resume", process.StandardError.ReadToEnd(), StringComparison.Ordinal);
         Assert.NotEmpty(Directory.EnumerateDirectories(output, "checkpoint-*"));
+    }
+
+    // A job that a script put into the background ignores SIGINT, and its children inherit that; SIGTERM takes the same path.
+    private static string InterruptSignal()
+    {
+        const string Status = "/proc/self/status";
+        string? ignored = File.Exists(Status)
+            ? File.ReadLines(Status).FirstOrDefault(l => l.StartsWith("SigIgn:", StringComparison.Ordinal))
+            : null;
+        bool ignoresInterrupt = ignored is not null && (Convert.ToUInt64(ignored["SigIgn:".Length..].Trim(), 16) & 2) != 0;
+        return ignoresInterrupt ? "-TERM" : "-INT";
     }
 
     private static int KillAfter(string[] arguments, string metrics, int steps)
