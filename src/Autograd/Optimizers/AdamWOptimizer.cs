@@ -74,7 +74,7 @@ public sealed class AdamWOptimizer : IDisposable
     /// PyTorch's <c>clip_grad_norm_</c> coefficient: min(1, limit/(norm + 1e-6)); 1 without a limit.
     /// </summary>
     public static double ClipCoefficient(double norm, double? limit) =>
-        limit is { } max ? Math.Min(1, max / (norm + 1e-6)) : 1;
+        limit is { } max ? Kernels.GradientNorm.ClipScale(norm, max) : 1;
 
     /// <summary>The state to save: moments and masters under their parameters' names.</summary>
     public IEnumerable<(string Name, Tensor Tensor)> State()
