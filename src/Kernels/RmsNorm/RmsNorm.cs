@@ -31,6 +31,9 @@ public static class RmsNorm
             case DeviceKind.Cpu:
                 RmsNormCpu.Forward(x, w, eps, y, rstd);
                 break;
+            case DeviceKind.Cuda:
+                RmsNormCuda.Forward(x, w, eps, y, rstd);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Compiles every kernel and writes kernels-cu/prebuilt/: <op>.ptx (portable: PTX ISA at most 8.0 for sm_80, so that every
+# driver from CUDA 12.0 on loads it), <op>.sm_NN.cubin (native), and manifest.tsv, which ties each image to its source.
+# Usage: kernels-cu/build.sh [--ptx | --cubin] [OP ...]     default: both kinds, all ops
+#   NVCC   the compiler (default nvcc); 11.8 to 12.0 for --ptx, anything newer than 11.8 for --cubin
+#   ARCHS  the native targets (default "80 90"); FLAGS: more flags; OUT: another folder for the images
+# Without a GPU: Debian's nvidia-cuda-toolkit (non-free) and clang-14 are enough.
+set -eu
+cd "$(dirname "$0")"
+kinds="ptx cubin" ops=()
+for argument in "$@"; do
+    case "$argument" in
+        --ptx) kinds=ptx ;;
+        --cubin) kinds=cubin ;;
+        -h | --help) sed -n '2,8s/^# //p' "$0"; exit 0 ;;
+        *) ops+=("$argument") ;;
+    esac
+done
+[ ${#ops[@]} -gt 0 ] || for file in */*.cu; do ops+=("${file%%/*}"); done
+nvcc=${NVCC:-nvcc} archs=${ARCHS:-80 90} out=${OUT:-prebuilt} flags="-std=c++17 -O3 --threads 0 ${FLAGS:-}"
+version=$("$nvcc" --version | sed -nE 's/.*release ([0-9.]+),.*/\1/p')
+case "$version" in 11.*) flags="$flags -ccbin ${HOSTCXX:-clang-14} -Wno-deprecated-gpu-targets" ;; esac
+mkdir -p "$out"
+touch "$out/manifest.tsv"
+
+# The hash that ties an image to its source: all files of the op's folder and of common/, names and contents.
+source_hash() { for f in $(ls common/*.cuh "$1"/*.cu "$1"/*.cuh 2>/dev/null | LC_ALL=C sort); do printf '%s\n' "$f"; cat "$f"; done | sha256sum | cut -d' ' -f1; }
+
+# Replaces the image's line in the manifest.
+record() {
+    local image=$1 op=$2 target=$3 hash
+    hash=$(sha256sum "$out/$image" | cut -d' ' -f1)
+    { grep -v -P "^$image\t" "$out/manifest.tsv" | grep -v '^image' || true
+      printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$image" "$(source_hash "$op")" "$hash" "nvcc $version" "$target" "-std=c++17 -O3 ${FLAGS:-}"
+    } | LC_ALL=C sort -u > "$out/manifest.new"
+    { printf 'image\tsource_sha256\timage_sha256\tcompiler\ttarget\tflags\n'; cat "$out/manifest.new"; } > "$out/manifest.tsv"
+    rm "$out/manifest.new"
+}
+
+for op in "${ops[@]}"; do
+    for kind in $kinds; do
+        if [ "$kind" = ptx ]; then
+            "$nvcc" $flags -ptx -arch=compute_80 -o "$out/$op.ptx.new" "$op/$op.cu"
+            isa=$(sed -nE 's/^\.version ([0-9.]+).*/\1/p' "$out/$op.ptx.new")
+            if [ "$(printf '%s\n8.0\n' "$isa" | sort -V | tail -n 1)" != 8.0 ]; then
+                rm "$out/$op.ptx.new"
+                echo "build.sh: $nvcc $version writes PTX ISA $isa; the portable image must not exceed 8.0 (use nvcc 11.8 to 12.0, or --cubin)" >&2
+                exit 1
+            fi
+            # Comments of the compiler name temporary files, which differ from run to run.
+            grep -v '^//' "$out/$op.ptx.new" > "$out/$op.ptx"
+            rm "$out/$op.ptx.new"
+            record "$op.ptx" "$op" compute_80
+        else
+            for arch in $archs; do
+                "$nvcc" $flags -cubin -gencode "arch=compute_$arch,code=sm_$arch" -o "$out/$op.sm_$arch.cubin" "$op/$op.cu"
+                record "$op.sm_$arch.cubin" "$op" "sm_$arch"
+            done
+        fi
+    done
+    echo "$op"
+done

@@ -1,0 +1,91 @@
+namespace Engine.Tensors.Cuda;
+
+/// <content>Recording of steps.</content>
+public sealed unsafe partial class CudaDevice
+{
+    private readonly List<CudaRecorder> _recorders = [];
+    private readonly Dictionary<nint, long> _segments = [];
+
+    /// <inheritdoc/>
+    public override DeviceRecorder? CreateRecorder()
+    {
+        if (!UsesGraphs)
+        {
+            return null;
+        }
+
+        lock (_lock)
+        {
+            var recorder = new CudaRecorder(this, NewPool());
+            _recorders.Add(recorder);
+            return recorder;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override DurableScope Durable()
+    {
+        CudaPool? arena = _arena;
+        _arena = null;
+        return new DurableScope(this, arena);
+    }
+
+    /// <inheritdoc/>
+    protected internal override void EndDurable(object? arena) => _arena = (CudaPool?)arena;
+
+    /// <summary>Records into graphs, and owns the memory that the recorded work runs in.</summary>
+    private sealed class CudaRecorder(CudaDevice device, CudaPool arena) : DeviceRecorder
+    {
+        public CudaPool Arena => arena;
+
+        public override void Enter()
+        {
+            if (device._arena is not null)
+            {
+                throw new InvalidOperationException("recorded work cannot contain other recorded work");
+            }
+
+            device.Context.MakeCurrent();
+            device._arena = arena;
+        }
+
+        public override long Leave()
+        {
+            device._arena = null;
+            return arena.UsedBytes;
+        }
+
+        public override void BeginCapture() => device.Stream.BeginCapture();
+
+        public override IDeviceGraph EndCapture() => new Graph(device, device.Stream.EndCapture());
+
+        public override void AbandonCapture() => device.Stream.AbandonCapture();
+
+        public override void Dispose()
+        {
+            device.Synchronize();
+            lock (device._lock)
+            {
+                arena.Trim();
+                device._recorders.Remove(this);
+            }
+        }
+    }
+
+    private sealed class Graph(CudaDevice device, CudaGraph graph) : IDeviceGraph
+    {
+        public int Nodes => graph.Nodes;
+
+        public void Launch()
+        {
+            device.Context.MakeCurrent();
+            graph.Launch(device.Stream);
+        }
+
+        public void Dispose()
+        {
+            device.Synchronize();
+            graph.Dispose();
+        }
+    }
+}
