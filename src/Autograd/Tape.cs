@@ -57,6 +57,16 @@ public sealed class Tape(bool recording = true) : IDisposable
     }
 
     /// <summary>
+    /// Runs backward from a loss [1] whose own gradient is one. Unlike with a gradient made by the caller, the ops know that
+    /// it is one without looking, which a device could only do by waiting.
+    /// </summary>
+    public void Backward(Variable loss)
+    {
+        ArgumentNullException.ThrowIfNull(loss);
+        Backward(loss, UnitGradient.Like(loss.Value));
+    }
+
+    /// <summary>
     /// Runs backward from <paramref name="output"/> with <paramref name="gradient"/> (same shape and dtype; taken over)
     /// and empties the tape. Gradients of leaves accumulate; those between ops are freed as soon as they are used.
     /// </summary>
@@ -80,6 +90,7 @@ public sealed class Tape(bool recording = true) : IDisposable
             {
                 if (g is not null)
                 {
+                    using Device.RangeScope range = g.Device.TracesRanges ? g.Device.Range("backward " + node.Name) : default;
                     node.Backward(g);
                 }
             }

@@ -11,6 +11,7 @@ public sealed class Variable : IDisposable
 {
     private readonly Device _device;
     private Tensor? _gradient;
+    private bool _bound;
 
     /// <summary>Makes a leaf and takes over <paramref name="value"/>.</summary>
     public Variable(Tensor value, bool requiresGrad = false, string? name = null)
@@ -40,8 +41,39 @@ public sealed class Variable : IDisposable
         ArgumentNullException.ThrowIfNull(value);
         if (!ReferenceEquals(Value, value))
         {
+            // A recorded step refers to the old value's memory.
+            _device.InvalidateGraphs();
             Value.Dispose();
             Value = value;
+        }
+    }
+
+    /// <summary>
+    /// Gives a leaf a gradient buffer that stays: gradients are always added to it, and clearing sets it to zero. Recorded
+    /// steps need gradients at fixed addresses. Takes over <paramref name="buffer"/>, which holds zeros.
+    /// </summary>
+    /// <exception cref="ArgumentException">The buffer is not like the value.</exception>
+    public void BindGradient(Tensor buffer)
+    {
+        ArgumentNullException.ThrowIfNull(buffer);
+        if (buffer.Shape != Value.Shape || buffer.DType != Value.DType || buffer.Device != Value.Device)
+        {
+            throw new ArgumentException($"the gradient of {Value} cannot be {buffer}", nameof(buffer));
+        }
+
+        UnbindGradient();
+        _gradient?.Dispose();
+        _gradient = buffer;
+        _bound = true;
+    }
+
+    /// <summary>Gives the bound buffer up.</summary>
+    public void UnbindGradient()
+    {
+        if (_bound)
+        {
+            _bound = false;
+            ClearGradient();
         }
     }
 
@@ -56,6 +88,11 @@ public sealed class Variable : IDisposable
         else if (_gradient is null)
         {
             _gradient = gradient;
+        }
+        else if (_bound)
+        {
+            Elementwise.Add(_gradient, gradient, _gradient);
+            gradient.Dispose();
         }
         else
         {
@@ -88,7 +125,7 @@ public sealed class Variable : IDisposable
             // The value may be gone already: users dispose an op's result as soon as nothing reads it any more.
             _gradient = Tensor.Empty(Value.Shape, Value.DType, _device);
         }
-        else if (_gradient.Storage.Owners > 1)
+        else if (!_bound && _gradient.Storage.Owners > 1)
         {
             Tensor shared = _gradient;
             _gradient = shared.Clone();
@@ -110,21 +147,38 @@ public sealed class Variable : IDisposable
         return gradient;
     }
 
-    /// <summary>Takes the gradient out; the caller disposes it.</summary>
+    /// <summary>Takes the gradient out; the caller disposes it. A bound buffer stays: what comes out is a copy.</summary>
     public Tensor? TakeGradient()
     {
+        if (_bound)
+        {
+            Tensor copy = _gradient!.Clone();
+            _gradient.Clear();
+            return copy;
+        }
+
         Tensor? gradient = _gradient;
         _gradient = null;
         return gradient;
     }
 
-    /// <summary>Drops the gradient.</summary>
-    public void ClearGradient() => TakeGradient()?.Dispose();
+    /// <summary>Drops the gradient; a bound buffer is set to zero.</summary>
+    public void ClearGradient()
+    {
+        if (_bound)
+        {
+            _gradient!.Clear();
+            return;
+        }
+
+        TakeGradient()?.Dispose();
+    }
 
     /// <summary>Gives up the value and the gradient.</summary>
     public void Dispose()
     {
         Value.Dispose();
+        UnbindGradient();
         // An op's result is usually disposed by its user before backward runs: the gradient arrives later and is taken by the tape.
         ClearGradient();
     }

@@ -5,15 +5,12 @@ namespace Engine.Autograd;
 
 public static partial class Ops
 {
-    /// <summary>Rows of logits held at a time by <see cref="HeadCrossEntropy"/>: the full [R,V] never exists.</summary>
-    public const int CrossEntropyChunk = 512;
-
     /// <summary>
     /// loss = gradScale·Σ_r −log softmax(logits[r])[labels[r]] over rows with a label. Shapes: logits [R,V], labels I32 [R]
-    /// (−100: none), losses [R] receives the unscaled loss of each row. With gradScale = 1/n the loss is the mean over n tokens.
+    /// (−100: none), gradScale [1], losses [R] receives the unscaled loss of each row. With gradScale = 1/n the loss is the mean over n tokens.
     /// Backward: dLogits = gradScale·(softmax − onehot)·dLoss.
     /// </summary>
-    public static Variable CrossEntropy(this Tape tape, Variable logits, Tensor labels, float gradScale, Tensor losses)
+    public static Variable CrossEntropy(this Tape tape, Variable logits, Tensor labels, Tensor gradScale, Tensor losses)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(logits);
@@ -25,13 +22,14 @@ public static partial class Ops
     }
 
     /// <summary>
-    /// The output head and the loss in one op, walking rows in chunks of <see cref="CrossEntropyChunk"/> so that logits of
-    /// the whole batch never exist (and those of a chunk are f32 whatever the model's dtype): loss as in <see cref="CrossEntropy"/> with logits = x·Wᵀ. Shapes: x [R,D], W [V,D],
-    /// labels I32 [R], losses [R]. The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
+    /// The output head and the loss in one op, walking rows in chunks of <see cref="Kernels.CrossEntropy.ChunkRows"/> so that
+    /// logits of the whole batch never exist (and those of a chunk are f32 whatever the model's dtype): loss as in
+    /// <see cref="CrossEntropy"/> with logits = x·Wᵀ. Shapes: x [R,D], W [V,D], labels I32 [R], gradScale [1], losses [R].
+    /// The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
     /// Call it with rows that have labels only; rows labelled −100 cost as much as others.
     /// </summary>
     public static Variable HeadCrossEntropy(
-        this Tape tape, Variable x, Variable weight, Tensor labels, float gradScale, Tensor losses)
+        this Tape tape, Variable x, Variable weight, Tensor labels, Tensor gradScale, Tensor losses)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
@@ -39,32 +37,35 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(labels);
         ArgumentNullException.ThrowIfNull(losses);
         bool needed = tape.Needs(x, weight);
-        bool needX = needed && x.RequiresGrad;
-        bool needWeight = needed && weight.RequiresGrad;
         int rows = x.Value.Shape[0];
-        Tensor? dx = needX ? x.Value.EmptyLike() : null;
-        Tensor? dw = needWeight ? Tensor.Zeros(weight.Value.Shape, StatisticsOf(x.Value), x.Value.Device) : null;
-        using (Tensor buffer = Tensor.Empty(
-            [Math.Min(rows, CrossEntropyChunk), weight.Value.Shape[0]], StatisticsOf(x.Value), x.Value.Device))
+        int vocabulary = weight.Value.Shape[0];
+        int chunk = Math.Min(rows, Kernels.CrossEntropy.ChunkRows(x.Value.Device, vocabulary));
+        DType single = StatisticsOf(x.Value);
+        DType operand = MatMul.OperandType(x.Value);
+        Tensor? dx = needed && x.RequiresGrad ? x.Value.EmptyLike() : null;
+        Tensor? dw = needed && weight.RequiresGrad ? Tensor.Zeros(weight.Value.Shape, single, x.Value.Device) : null;
+        using (Tensor buffer = Tensor.Empty([chunk, PaddedColumns(vocabulary)], single, x.Value.Device))
+        using (Tensor gradients = !needed || operand == single ? buffer.Share() : buffer.EmptyLike(operand))
         {
-            for (int start = 0; start < rows; start += CrossEntropyChunk)
+            for (int start = 0; start < rows; start += chunk)
             {
-                int count = Math.Min(CrossEntropyChunk, rows - start);
+                int count = Math.Min(chunk, rows - start);
                 using Tensor xs = x.Value.Slice(0, start, count);
                 using Tensor ls = labels.Slice(0, start, count);
                 using Tensor os = losses.Slice(0, start, count);
-                using Tensor logits = buffer.Slice(0, 0, count);
+                using Tensor logits = Corner(buffer, count, vocabulary);
+                using Tensor dLogits = Corner(gradients, count, vocabulary);
                 MatMul.Run(xs, false, weight.Value, true, logits);
-                Kernels.CrossEntropy.Forward(logits, ls, os, needed ? logits : null, gradScale);
+                Kernels.CrossEntropy.Forward(logits, ls, os, needed ? dLogits : null, gradScale);
                 if (dx is not null)
                 {
                     using Tensor dxs = dx.Slice(0, start, count);
-                    MatMul.Run(logits, false, weight.Value, false, dxs);
+                    MatMul.Run(dLogits, false, weight.Value, false, dxs);
                 }
 
                 if (dw is not null)
                 {
-                    MatMul.Run(logits, true, xs, false, dw, beta: 1);
+                    MatMul.Run(dLogits, true, xs, false, dw, beta: 1);
                 }
             }
         }
@@ -82,26 +83,34 @@ public static partial class Ops
         return needed ? tape.Record(loss, new HeadCrossEntropyNode(x, dx, weight, dw)) : Tape.Constant(loss);
     }
 
-    private static Tensor ScaledSum(Tensor losses, float scale)
+    // Rows begin at multiples of 16 bytes whatever the vocabulary: odd row strides cost matrix products their fast paths.
+    private static int PaddedColumns(int columns) => checked((columns + 7) / 8 * 8);
+
+    private static Tensor Corner(Tensor matrix, int rows, int columns)
+    {
+        using Tensor top = matrix.Slice(0, 0, rows);
+        return top.Slice(1, 0, columns);
+    }
+
+    private static Tensor ScaledSum(Tensor losses, Tensor scale)
     {
         Tensor loss = Tensor.Empty([1], losses.DType, losses.Device);
-        Reduction.Sum(losses, scale, loss);
+        Reduction.Sum(losses, 1, loss);
+        Elementwise.Multiply(loss, scale, loss);
         return loss;
     }
 
     // The gradient is known since forward; backward multiplies it by the scalar gradient of the loss, which is nearly always 1.
-    private static void PassOn(Variable input, Tensor precomputed, float upstream)
+    private static void PassOn(Variable input, Tensor precomputed, Tensor gradient)
     {
-        if (upstream != 1)
+        if (!UnitGradient.Is(gradient))
         {
+            float upstream = gradient.DType == DType.F64 ? (float)gradient.ToArray<double>()[0] : gradient.ToArray<float>()[0];
             Elementwise.Scale(precomputed, upstream, precomputed);
         }
 
         input.AccumulateGradient(precomputed.Share());
     }
-
-    private static float ScalarOf(Tensor gradient) =>
-        gradient.DType == DType.F64 ? (float)gradient.ToArray<double>()[0] : gradient.ToArray<float>()[0];
 
     private sealed class PrecomputedNode : Node
     {
@@ -117,7 +126,7 @@ public static partial class Ops
 
         public override string Name { get; }
 
-        protected internal override void Backward(Tensor gradient) => PassOn(_input, _gradient, ScalarOf(gradient));
+        protected internal override void Backward(Tensor gradient) => PassOn(_input, _gradient, gradient);
     }
 
     private sealed class HeadCrossEntropyNode : Node
@@ -139,15 +148,14 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            float upstream = ScalarOf(gradient);
             if (_dx is not null)
             {
-                PassOn(_x, _dx, upstream);
+                PassOn(_x, _dx, gradient);
             }
 
             if (_dw is not null)
             {
-                PassOn(_weight, _dw, upstream);
+                PassOn(_weight, _dw, gradient);
             }
         }
     }

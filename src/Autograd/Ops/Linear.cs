@@ -17,11 +17,7 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(weight);
         int outputs = weight.Value.Shape[transposed ? 1 : 0];
         Tensor y = Tensor.Empty([x.Value.Shape[0], outputs], x.Value.DType, x.Value.Device);
-        MatMul.Run(x.Value, false, weight.Value, !transposed, y);
-        if (bias is not null)
-        {
-            Elementwise.AddBias(y, bias.Value);
-        }
+        MatMul.Run(x.Value, false, weight.Value, !transposed, y, bias: bias?.Value);
 
         return tape.Needs(x, weight, bias) ? tape.Record(y, new LinearNode(x, weight, bias, transposed)) : Tape.Constant(y);
     }

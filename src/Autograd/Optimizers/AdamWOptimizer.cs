@@ -20,6 +20,8 @@ public sealed class AdamWOptimizer : IDisposable
     private readonly Tensor[] _first;
     private readonly Tensor[] _second;
     private readonly Tensor?[] _masters;
+    private AdamWPlan? _plan;
+    private HostMemory? _norm;
 
     /// <summary>Makes zero moments for each parameter.</summary>
     public AdamWOptimizer(IReadOnlyList<Variable> parameters, AdamWOptions options)
@@ -71,6 +73,52 @@ public sealed class AdamWOptimizer : IDisposable
     }
 
     /// <summary>
+    /// Gives every parameter a gradient buffer that stays (see <see cref="Variable.BindGradient"/>) and makes the update ready
+    /// to be recorded: from now on a step is <see cref="Prepare"/>, <see cref="Run"/>, and, once the device was waited for, a
+    /// look at <see cref="Norm"/>.
+    /// </summary>
+    public void BindGradients()
+    {
+        if (_plan is not null)
+        {
+            return;
+        }
+
+        foreach (Variable parameter in _parameters)
+        {
+            parameter.BindGradient(parameter.Value.ZerosLike());
+        }
+
+        _plan = AdamWPlan.Create([.. _parameters.Select((p, i) => new AdamWSlot(p.Value, p.Gradient!, _first[i], _second[i], _masters[i]))]);
+        _norm = _plan.Norm.Device.AllocateHost(_plan.Norm.ByteLength);
+    }
+
+    /// <summary>Counts a step and sends its numbers to the device; not part of a recording.</summary>
+    /// <param name="learningRate">This step's rate.</param>
+    /// <param name="clip">Norm above which gradients are scaled down, or null.</param>
+    public void Prepare(double learningRate, double? clip)
+    {
+        Steps++;
+        Plan.SetStep(
+            new AdamWStep(learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, Options.WeightDecay, Steps), clip);
+    }
+
+    /// <summary>
+    /// Queues the norm of all gradients, the update of all parameters and the clearing of the gradients. Where the norm or
+    /// <paramref name="loss"/> [1] is not finite nothing is updated.
+    /// </summary>
+    public void Run(Tensor loss) => Plan.Run(loss);
+
+    /// <summary>Queues the norm's way to the host.</summary>
+    public void DownloadNorm() => Plan.Norm.Device.Download(Plan.Norm.Pointer, _norm!, Plan.Norm.ByteLength);
+
+    /// <summary>The norm of the last step's gradients before clipping; the device has been waited for since <see cref="DownloadNorm"/>.</summary>
+    public double Norm => _norm!.Span<double>()[0];
+
+    /// <summary>Takes back the count of a step that updated nothing.</summary>
+    public void Withdraw() => Steps--;
+
+    /// <summary>
     /// PyTorch's <c>clip_grad_norm_</c> coefficient: min(1, limit/(norm + 1e-6)); 1 without a limit.
     /// </summary>
     public static double ClipCoefficient(double norm, double? limit) =>
@@ -97,11 +145,23 @@ public sealed class AdamWOptimizer : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        if (_plan is not null)
+        {
+            _plan.Dispose();
+            _norm!.Dispose();
+            foreach (Variable parameter in _parameters)
+            {
+                parameter.UnbindGradient();
+            }
+        }
+
         foreach (Tensor? tensor in _first.Concat(_second).Concat(_masters))
         {
             tensor?.Dispose();
         }
     }
+
+    private AdamWPlan Plan => _plan ?? throw new InvalidOperationException("gradients are not bound; call BindGradients first");
 
     private static DType StateType(Tensor parameter) => parameter.DType == DType.F64 ? DType.F64 : DType.F32;
 

@@ -22,6 +22,9 @@ public static class Cast
             case DeviceKind.Cpu:
                 CastCpu.Run(x, y);
                 break;
+            case DeviceKind.Cuda:
+                CastCuda.Run(x, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }

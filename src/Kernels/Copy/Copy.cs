@@ -17,6 +17,9 @@ public static class Copy
             case DeviceKind.Cpu:
                 CopyCpu.Run(x, y);
                 break;
+            case DeviceKind.Cuda:
+                CopyCuda.Run(x, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }

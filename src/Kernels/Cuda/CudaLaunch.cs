@@ -31,6 +31,25 @@ internal static class CudaLaunch
         return threads;
     }
 
+    /// <summary>The grid of a loop over elements (<c>common/elementwise.cuh</c>): a pack or an element a thread, up to a limit.</summary>
+    public static LaunchShape Elements(long count, DType dtype, bool vectors)
+    {
+        const int Threads = 256;
+        const int MostBlocks = 132 * 16;
+        long items = vectors ? CeilDiv(count, 16 / dtype.Size()) : count;
+        return LaunchShape.Blocks(Math.Min(CeilDiv(items, Threads), MostBlocks), Threads);
+    }
+
+    /// <summary>
+    /// Cuts rows into chunks for sums over rows: at most 256 chunks of at least 64 rows, by the number of rows alone, so that
+    /// a sum has the same bits on every GPU.
+    /// </summary>
+    public static (int Chunks, long ChunkRows) RowChunks(long rows)
+    {
+        long chunkRows = Math.Max(64, CeilDiv(rows, 256));
+        return ((int)CeilDiv(rows, chunkRows), chunkRows);
+    }
+
     /// <summary>⌈a ∕ b⌉.</summary>
     public static long CeilDiv(long a, long b) => (a + b - 1) / b;
 }

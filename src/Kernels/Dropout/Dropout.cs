@@ -27,13 +27,26 @@ public static class Dropout
             throw new ArgumentOutOfRangeException(nameof(p), p, $"{Op}: p is {p}; it has to be at least 0 and less than 1");
         }
 
+        if (key.Step is { } step)
+        {
+            Check.Type(Op, step, DType.I64);
+            Check.Count(Op, step, 1);
+            Check.SameDevice(Op, step, x);
+        }
+
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
                 DropoutCpu.Apply(x, p, key, y);
                 break;
+            case DeviceKind.Cuda:
+                DropoutCuda.Apply(x, p, key, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }
     }
+
+    /// <summary>Words below it drop their element: p·2³², rounded.</summary>
+    internal static uint Threshold(float p) => (uint)Math.Min(Math.Round(p * 4294967296.0), uint.MaxValue);
 }

@@ -25,8 +25,8 @@ internal static unsafe class DropoutCpu
         {
             X = new FloatRows(x),
             Y = new FloatRows(y),
-            Key = key,
-            Threshold = (uint)Math.Min(Math.Round(p * 4294967296.0), uint.MaxValue),
+            Key = key.Step is { } step ? new DropoutKey(key.Seed, key.Stream + ((ulong)step.Span<long>()[0] << 16)) : key,
+            Threshold = Dropout.Threshold(p),
             Scale = 1.0 / (1.0 - p),
         };
 

@@ -19,6 +19,9 @@ public static class Elementwise
             case DeviceKind.Cpu:
                 ElementwiseCpu.Add(a, b, y);
                 break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.Add(a, b, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, a.Device);
         }
@@ -34,6 +37,9 @@ public static class Elementwise
         {
             case DeviceKind.Cpu:
                 ElementwiseCpu.Multiply(a, b, y);
+                break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.Multiply(a, b, y);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, a.Device);
@@ -52,6 +58,9 @@ public static class Elementwise
         {
             case DeviceKind.Cpu:
                 ElementwiseCpu.Scale(x, s, y);
+                break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.Scale(x, s, y);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
@@ -72,6 +81,9 @@ public static class Elementwise
             case DeviceKind.Cpu:
                 ElementwiseCpu.AddScaled(y, x, s);
                 break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.AddScaled(y, x, s);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, y.Device);
         }
@@ -90,6 +102,9 @@ public static class Elementwise
         {
             case DeviceKind.Cpu:
                 ElementwiseCpu.AddBias(x, bias);
+                break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.AddBias(x, bias);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
@@ -113,6 +128,9 @@ public static class Elementwise
             case DeviceKind.Cpu:
                 ElementwiseCpu.BiasGradient(dy, dBias);
                 break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.BiasGradient(dy, dBias);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, dy.Device);
         }
@@ -133,6 +151,9 @@ public static class Elementwise
         {
             case DeviceKind.Cpu:
                 ElementwiseCpu.ScaleColumns(x, s, y);
+                break;
+            case DeviceKind.Cuda:
+                ElementwiseCuda.ScaleColumns(x, s, y);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -28,6 +28,9 @@ public static class Gelu
             case DeviceKind.Cpu:
                 GeluCpu.Forward(x, tanh, y);
                 break;
+            case DeviceKind.Cuda:
+                GeluCuda.Forward(x, tanh, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }
@@ -47,6 +50,9 @@ public static class Gelu
         {
             case DeviceKind.Cpu:
                 GeluCpu.Backward(dy, x, tanh, dx);
+                break;
+            case DeviceKind.Cuda:
+                GeluCuda.Backward(dy, x, tanh, dx);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -40,6 +40,9 @@ public static class LayerNorm
             case DeviceKind.Cpu:
                 LayerNormCpu.Forward(x, w, b, eps, y, mean, rstd);
                 break;
+            case DeviceKind.Cuda:
+                LayerNormCuda.Forward(x, w, b, eps, y, mean, rstd);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }
@@ -86,6 +89,9 @@ public static class LayerNorm
         {
             case DeviceKind.Cpu:
                 LayerNormCpu.Backward(dy, x, w, mean, rstd, dx, dw, db);
+                break;
+            case DeviceKind.Cuda:
+                LayerNormCuda.Backward(dy, x, w, mean, rstd, dx, dw, db);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -8,6 +8,17 @@ namespace Engine.Kernels;
 /// </summary>
 public static class MatMul
 {
+    /// <summary>
+    /// The dtype in which a temporary operand of a product with <paramref name="x"/> is best held: products of mixed dtypes
+    /// are free on the CPU, which converts anyway, so that an intermediate result keeps full precision there; on a GPU both
+    /// operands of a fast product have x's dtype.
+    /// </summary>
+    public static DType OperandType(Tensor x)
+    {
+        ArgumentNullException.ThrowIfNull(x);
+        return x.Device.Kind == DeviceKind.Cpu ? Check.Statistics(x.DType) : x.DType;
+    }
+
     /// <summary>Runs the product.</summary>
     /// <param name="a">[m,k], or [k,m] when transposed; with a leading batch dimension if rank 3.</param>
     /// <param name="transA">Use Aᵀ.</param>
@@ -16,8 +27,10 @@ public static class MatMul
     /// <param name="c">[m,n], the result; not read when <paramref name="beta"/> is 0. Does not overlap A or B.</param>
     /// <param name="alpha">Factor of the product.</param>
     /// <param name="beta">Factor of what C holds.</param>
+    /// <param name="bias">[n] of any float dtype, added to every row; null for none.</param>
     /// <exception cref="ArgumentException">Shapes, dtypes, devices or layouts do not fit.</exception>
-    public static void Run(Tensor a, bool transA, Tensor b, bool transB, Tensor c, float alpha = 1, float beta = 0)
+    public static void Run(
+        Tensor a, bool transA, Tensor b, bool transB, Tensor c, float alpha = 1, float beta = 0, Tensor? bias = null)
     {
         const string Op = "MatMul.Run";
         Check.FloatStrided(Op, a);
@@ -49,10 +62,25 @@ public static class MatMul
             Check.Throw(Op, nameof(c), $"does not go with a, {a}", c);
         }
 
+        if (bias is not null)
+        {
+            Check.Float(Op, bias);
+            Check.Count(Op, bias, n);
+            Check.SameDevice(Op, bias, a);
+        }
+
         switch (a.Device.Kind)
         {
             case DeviceKind.Cpu:
                 MatMulCpu.Run(a, transA, b, transB, c, m, n, k, alpha, beta);
+                if (bias is not null)
+                {
+                    Elementwise.AddBias(c, bias);
+                }
+
+                break;
+            case DeviceKind.Cuda:
+                MatMulCuda.Run(a, transA, b, transB, c, m, n, k, alpha, beta, bias);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, a.Device);

@@ -26,6 +26,9 @@ public static class Reduction
             case DeviceKind.Cpu:
                 SumCpu(x, scale, y);
                 break;
+            case DeviceKind.Cuda:
+                ReductionCuda.Sum(x, scale, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }

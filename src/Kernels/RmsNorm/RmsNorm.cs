@@ -72,6 +72,9 @@ public static class RmsNorm
             case DeviceKind.Cpu:
                 RmsNormCpu.Backward(dy, x, w, rstd, dx, dw);
                 break;
+            case DeviceKind.Cuda:
+                RmsNormCuda.Backward(dy, x, w, rstd, dx, dw);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }

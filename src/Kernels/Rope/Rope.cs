@@ -47,6 +47,9 @@ public static class Rope
             case DeviceKind.Cpu:
                 RopeCpu.Apply(x, cos, sin, positions, inverse, y);
                 break;
+            case DeviceKind.Cuda:
+                RopeCuda.Apply(x, cos, sin, positions, inverse, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }

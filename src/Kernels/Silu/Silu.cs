@@ -21,6 +21,9 @@ public static class Silu
             case DeviceKind.Cpu:
                 SiluCpu.Forward(x, y);
                 break;
+            case DeviceKind.Cuda:
+                SiluCuda.Forward(x, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }
@@ -40,6 +43,9 @@ public static class Silu
         {
             case DeviceKind.Cpu:
                 SiluCpu.Backward(dy, x, dx);
+                break;
+            case DeviceKind.Cuda:
+                SiluCuda.Backward(dy, x, dx);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -23,6 +23,9 @@ public static class SwiGlu
             case DeviceKind.Cpu:
                 SwiGluCpu.Forward(gate, up, y);
                 break;
+            case DeviceKind.Cuda:
+                SwiGluCuda.Forward(gate, up, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, gate.Device);
         }
@@ -49,6 +52,9 @@ public static class SwiGlu
         {
             case DeviceKind.Cpu:
                 SwiGluCpu.Backward(dy, gate, up, dGate, dUp);
+                break;
+            case DeviceKind.Cuda:
+                SwiGluCuda.Backward(dy, gate, up, dGate, dUp);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, gate.Device);

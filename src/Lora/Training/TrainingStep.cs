@@ -1,4 +1,5 @@
 using Engine.Autograd;
+using Engine.Kernels;
 using Engine.Lora.Data;
 using Engine.Tensors;
 using Engine.Transformer;
@@ -14,19 +15,39 @@ public readonly record struct StepResult(double Loss, double GradientNorm, long 
 
 /// <summary>
 /// One optimizer step over one or more micro-batches: forward, backward, clipping, update. The loss is the mean over all
-/// labelled tokens of the step, so how a step is cut into micro-batches does not change what it computes.
+/// labelled tokens of the step, so how a step is cut into micro-batches does not change what it computes. Where the device
+/// can record work, micro-batches of the same extents and the update are replayed from their third time on; nothing is then
+/// allocated, and the host waits once for each micro-batch.
 /// </summary>
+/// <remarks>The model's parameters must stay where they are while a step exists: see <see cref="Variable.Replace"/>.</remarks>
 public sealed class TrainingStep : IDisposable
 {
+    // Filled batches are kept for as many extents; a recording lives as long as its batch.
+    private const int KeptBatches = 32;
+
     private readonly AdaptedModel _model;
     private readonly AdamWOptimizer _optimizer;
+    private readonly StepGraphs<Extents> _microSteps;
+    private readonly StepGraphs<int> _updates;
+    private readonly Dictionary<Extents, LabelledBatch> _batches = [];
+    private readonly Queue<Extents> _order = new();
+    private readonly Tensor _loss;
+    private readonly Action<LabelledBatch> _microStep;
+    private readonly Action<int> _update;
 
     /// <summary>Trains the given parameters of a model.</summary>
     public TrainingStep(AdaptedModel model, IReadOnlyList<Variable> trained, AdamWOptions options)
     {
         ArgumentNullException.ThrowIfNull(model);
         _model = model;
+        Device device = model.Base.Device;
         _optimizer = new AdamWOptimizer(trained, options);
+        _optimizer.BindGradients();
+        _microSteps = new StepGraphs<Extents>(device, KeptBatches);
+        _updates = new StepGraphs<int>(device, 1);
+        _loss = Tensor.Zeros([1], model.Base.DType == DType.F64 ? DType.F64 : DType.F32, device);
+        _microStep = MicroStep;
+        _update = _ => _optimizer.Run(_loss);
     }
 
     /// <summary>The optimizer, for its state.</summary>
@@ -41,6 +62,9 @@ public sealed class TrainingStep : IDisposable
     /// <summary>Recompute activations block by block in backward.</summary>
     public bool GradientCheckpointing { get; init; }
 
+    /// <summary>Micro-batches that were replayed from a recording so far.</summary>
+    public long Replays => _microSteps.Replays;
+
     /// <summary>Runs one step.</summary>
     /// <param name="microBatches">The step's batches; gradients accumulate over them.</param>
     /// <param name="learningRate">This step's rate.</param>
@@ -48,33 +72,72 @@ public sealed class TrainingStep : IDisposable
     public StepResult Run(IReadOnlyList<Batch> microBatches, double learningRate)
     {
         ArgumentNullException.ThrowIfNull(microBatches);
-        long labelled = microBatches.Sum(b => (long)DecoderModel.CountLabels(b.Length, b.Labels));
+        Device device = _model.Base.Device;
+        long labelled = 0;
+        long tokens = 0;
+        for (int i = 0; i < microBatches.Count; i++)
+        {
+            labelled += DecoderModel.CountLabels(microBatches[i].Length, microBatches[i].Labels);
+            tokens += microBatches[i].TokenCount;
+        }
+
         if (labelled == 0)
         {
             throw new EngineDataException(
                 $"step {_optimizer.Steps + 1} has no labelled token: every row's completion was empty or cut off; check max-length and the data");
         }
 
+        _loss.Clear();
         double sum = 0;
+        LabelledBatch? last = null;
         for (int i = 0; i < microBatches.Count; i++)
         {
-            sum += Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps << 16) + i);
+            if (DecoderModel.CountLabels(microBatches[i].Length, microBatches[i].Labels) == 0)
+            {
+                // Nothing to learn, and no gradient.
+                continue;
+            }
+
+            if (last is not null)
+            {
+                device.Synchronize();
+                sum += last.SumLosses();
+            }
+
+            last = Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps << 16) + i);
         }
 
+        _optimizer.Prepare(learningRate, Clip);
+        _updates.Run(0, 0, _update);
+        _optimizer.DownloadNorm();
+        device.Synchronize();
+        sum += last!.SumLosses();
         double loss = sum / labelled;
-        double norm = _optimizer.GradientNorm();
+        double norm = _optimizer.Norm;
         if (!double.IsFinite(loss) || !double.IsFinite(norm))
         {
+            _optimizer.Withdraw();
             throw new EngineDataException(
                 $"step {_optimizer.Steps + 1}: the loss is {loss} and the gradient norm {norm}; a lower --lr or --clip 1 usually helps");
         }
 
-        _optimizer.Step(learningRate, AdamWOptimizer.ClipCoefficient(norm, Clip));
-        return new StepResult(loss, norm, microBatches.Sum(b => (long)b.TokenCount), labelled);
+        return new StepResult(loss, norm, tokens, labelled);
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _optimizer.Dispose();
+    public void Dispose()
+    {
+        _microSteps.Dispose();
+        _updates.Dispose();
+        _optimizer.Dispose();
+        foreach (LabelledBatch batch in _batches.Values)
+        {
+            batch.Dispose();
+        }
+
+        _batches.Clear();
+        _loss.Dispose();
+    }
 
     /// <summary>A context over a batch: positions restart and keys begin at each segment.</summary>
     public static BatchContext ContextOf(
@@ -96,30 +159,50 @@ public sealed class TrainingStep : IDisposable
         };
     }
 
-    private double Accumulate(Batch batch, float gradScale, long microStep)
+    private LabelledBatch Accumulate(Batch batch, float gradScale, long microStep)
     {
-        using BatchContext context = ContextOf(batch, _model.Base.Device, training: true, DropoutSeed, microStep, GradientCheckpointing);
+        LabelledBatch inputs = InputsOf(batch, out Extents extents);
+        inputs.Fill(batch.Tokens, batch.SegmentStarts, batch.Labels, batch.Length, gradScale, microStep);
+        _microSteps.Run(extents, inputs, _microStep);
+        inputs.DownloadLosses();
+        return inputs;
+    }
+
+    private void MicroStep(LabelledBatch inputs)
+    {
         using var tape = new Tape();
-        using BatchLoss loss = _model.Base.Loss(tape, context, batch.Tokens, batch.Labels, gradScale);
-        if (loss.Count > 0)
-        {
-            Tensor one = loss.Value.Value.EmptyLike();
-            Ones(one);
-            tape.Backward(loss.Value, one);
-        }
-
-        return loss.Sum;
+        using Variable loss = _model.Base.Loss(tape, inputs);
+        Elementwise.AddScaled(_loss, loss.Value, 1);
+        tape.Backward(loss);
     }
 
-    private static void Ones(Tensor tensor)
+    // Extents are rounded up where steps are recorded, so that a recording serves batches of similar lengths.
+    private LabelledBatch InputsOf(Batch batch, out Extents extents)
     {
-        if (tensor.DType == DType.F64)
+        int unit = _model.Base.Device.ShapeGranularity;
+        int length = RoundUp(batch.Length, unit);
+        int labels = DecoderModel.CountLabels(batch.Length, batch.Labels);
+        int room = unit == 1 ? labels : Math.Min(RoundUp(labels, Math.Max(unit, RoundUp(batch.Rows * length / 8, unit))), batch.Rows * length);
+        extents = new Extents(batch.Rows, length, room);
+        if (!_batches.TryGetValue(extents, out LabelledBatch? inputs))
         {
-            tensor.CopyFrom<double>([1]);
+            if (_batches.Count >= KeptBatches && _batches.Remove(_order.Dequeue(), out LabelledBatch? oldest))
+            {
+                // Recordings refer to its memory.
+                _model.Base.Device.Synchronize();
+                _model.Base.Device.InvalidateGraphs();
+                oldest.Dispose();
+            }
+
+            inputs = new LabelledBatch(_model.Base, batch.Rows, length, room, DropoutSeed, GradientCheckpointing);
+            _batches.Add(extents, inputs);
+            _order.Enqueue(extents);
         }
-        else
-        {
-            tensor.CopyFrom<float>([1]);
-        }
+
+        return inputs;
     }
+
+    private static int RoundUp(int value, int unit) => (value + unit - 1) / unit * unit;
+
+    private readonly record struct Extents(int Rows, int Length, int Labels);
 }

@@ -6,6 +6,9 @@ public sealed unsafe partial class CudaDevice
     private readonly List<CudaRecorder> _recorders = [];
     private readonly Dictionary<nint, long> _segments = [];
 
+    // Arenas of recorders that are gone, for those to come: generating makes a recorder for each batch.
+    private readonly Stack<CudaPool> _spareArenas = new();
+
     /// <inheritdoc/>
     public override DeviceRecorder? CreateRecorder()
     {
@@ -16,7 +19,7 @@ public sealed unsafe partial class CudaDevice
 
         lock (_lock)
         {
-            var recorder = new CudaRecorder(this, NewPool());
+            var recorder = new CudaRecorder(this, _spareArenas.TryPop(out CudaPool? arena) ? arena : NewPool());
             _recorders.Add(recorder);
             return recorder;
         }
@@ -66,8 +69,8 @@ public sealed unsafe partial class CudaDevice
             device.Synchronize();
             lock (device._lock)
             {
-                arena.Trim();
                 device._recorders.Remove(this);
+                device._spareArenas.Push(arena);
             }
         }
     }

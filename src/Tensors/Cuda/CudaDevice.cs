@@ -145,7 +145,7 @@ public sealed unsafe partial class CudaDevice : Device
         Synchronize();
         lock (_lock)
         {
-            _pool.Trim();
+            TrimPools();
         }
     }
 
@@ -186,7 +186,7 @@ public sealed unsafe partial class CudaDevice : Device
             {
                 // Segments cached for other sizes may be what is missing; their last users have to be done.
                 Stream.Synchronize();
-                _pool.Trim();
+                TrimPools();
                 pointer = pool.Rent(byteLength);
             }
 
@@ -248,6 +248,15 @@ public sealed unsafe partial class CudaDevice : Device
         Check(CudaDriver.cuMemFree_v2(pointer));
         _segments.Remove(pointer, out long byteLength);
         ReservedBytes -= byteLength;
+    }
+
+    private void TrimPools()
+    {
+        _pool.Trim();
+        foreach (CudaPool arena in _spareArenas)
+        {
+            arena.Trim();
+        }
     }
 
     private void RefuseWhileRecording(string what)

@@ -16,8 +16,10 @@ internal sealed class GenerationSession : IDisposable
     // Tokens (rows × length) of a prefill pass: bounds its activations; a longer prompt goes through in several passes.
     private const int PrefillTokens = 4096;
 
-    // Room in a new cache beyond the prompt; it doubles when that is used up.
+    // Room in a new cache beyond the prompt; it doubles when that is used up. Growing voids recorded steps, so that devices
+    // that record get more at once.
     private const int FirstRoom = 64;
+    private const int RoomWhereRecorded = 1024;
 
     private readonly DecoderModel _model;
     private readonly GenerationOptions _options;
@@ -28,6 +30,9 @@ internal sealed class GenerationSession : IDisposable
     private readonly Tape _tape = Tape.Inference();
     private readonly int _promptSlots;
     private readonly KvCache _cache;
+    private readonly StepGraphs<int> _graphs;
+    private readonly bool _choosesOnHost;
+    private DecodeStep? _decode;
     private bool _prefilled;
 
     public GenerationSession(
@@ -53,7 +58,12 @@ internal sealed class GenerationSession : IDisposable
             options.IsGreedy ? 0 : options.Temperature, options.TopK, options.TopP, options.RepetitionPenalty);
         _promptSlots = requests.Max(r => r.Prompt.Count);
         int longest = _rows.Max(r => r.Remaining);
-        _cache = KvCache.For(model, _rows.Length, _promptSlots + Math.Min(longest, FirstRoom));
+        int room = model.Device.ShapeGranularity > 1 ? RoomWhereRecorded : FirstRoom;
+        _cache = KvCache.For(model, _rows.Length, _promptSlots + Math.Min(longest, room));
+        _graphs = new StepGraphs<int>(model.Device);
+
+        // The penalty looks at a history that grows with every token; it is rare enough to stay with the host.
+        _choosesOnHost = _sampling.RepetitionPenalty != 1;
     }
 
     /// <summary>True when every row has ended.</summary>
@@ -62,11 +72,15 @@ internal sealed class GenerationSession : IDisposable
     /// <summary>Generates one token for every row that has not ended and appends them to <paramref name="tokens"/>, by row.</summary>
     public void Step(List<GeneratedToken> tokens, CancellationToken cancellation)
     {
-        Variable hidden = _prefilled ? Decode() : Prefill(cancellation);
-        _prefilled = true;
-        using (hidden)
+        if (_prefilled)
         {
+            Decode(tokens);
+        }
+        else
+        {
+            using Variable hidden = Prefill(cancellation);
             Select(hidden, tokens);
+            _prefilled = true;
         }
 
         Compact();
@@ -77,6 +91,8 @@ internal sealed class GenerationSession : IDisposable
 
     public void Dispose()
     {
+        _graphs.Dispose();
+        _decode?.Dispose();
         _cache.Dispose();
         _tape.Dispose();
     }
@@ -157,21 +173,38 @@ internal sealed class GenerationSession : IDisposable
         return _model.Hidden(_tape, batch, ids);
     }
 
-    private Variable Decode()
+    private void Decode(List<GeneratedToken> tokens)
     {
         _cache.Reserve(_cache.Length + 1);
-        int[] ids = new int[_live.Count];
-        int[] positions = new int[ids.Length];
-        int[] keyStart = new int[ids.Length];
-        for (int b = 0; b < ids.Length; b++)
+        if (_decode?.Rows != _live.Count)
         {
-            ids[b] = _live[b].LastId;
-            positions[b] = _live[b].LastPosition;
-            keyStart[b] = _promptSlots - _live[b].Request.Prompt.Count;
+            _decode?.Dispose();
+            _decode = new DecodeStep(_model, _cache, _tape, _live.Count, RowAdapters(), _sampling, _choosesOnHost);
         }
 
-        using BatchContext batch = Context(1, positions, keyStart);
-        return _model.Hidden(_tape, batch, ids);
+        Span<int> padding = _live.Count <= 256 ? stackalloc int[_live.Count] : new int[_live.Count];
+        for (int b = 0; b < padding.Length; b++)
+        {
+            GenerationRow row = _live[b];
+            _decode.Ids[b] = row.LastId;
+            _decode.Positions[b] = row.LastPosition;
+            _decode.Draws[b] = _sampling.Temperature == 0 ? 0 : Sampling.Uniform(_options.Seed, row.Request.Stream, (ulong)row.Generated);
+            padding[b] = _promptSlots - row.Request.Prompt.Count;
+        }
+
+        _decode.Queue(_graphs, padding);
+        _model.Device.Synchronize();
+        for (int b = 0; b < _live.Count; b++)
+        {
+            GenerationRow row = _live[b];
+            if (row.Finish is null)
+            {
+                int id = _choosesOnHost
+                    ? Sampling.Select(_decode.Logits(b), row.Ids, in _sampling, _options.Seed, row.Request.Stream, (ulong)row.Generated)
+                    : _decode.Chosen[b];
+                tokens.Add(row.Append(id >= 0 ? id : throw Sampling.Damaged()));
+            }
+        }
     }
 
     private void Select(Variable hidden, List<GeneratedToken> tokens)
@@ -215,6 +248,8 @@ internal sealed class GenerationSession : IDisposable
         new(_model.Device, _live.Count, length, positions, keyStart)
         {
             Cache = _cache,
-            RowAdapters = _live[0].Request.Adapter is null ? null : [.. _live.Select(r => r.Request.Adapter!.Value)],
+            RowAdapters = RowAdapters(),
         };
+
+    private int[]? RowAdapters() => _live[0].Request.Adapter is null ? null : [.. _live.Select(r => r.Request.Adapter!.Value)];
 }

@@ -57,6 +57,12 @@ public sealed class KvCache : IDisposable
         }
 
         int capacity = (int)Math.Max(tokens, Math.Min(2L * Capacity, int.MaxValue));
+        foreach (Device device in _keys.Select(k => k.Device).Distinct())
+        {
+            // Recorded steps refer to the old memory.
+            device.InvalidateGraphs();
+        }
+
         foreach (Tensor[] tensors in (Tensor[][])[_keys, _values])
         {
             for (int i = 0; i < tensors.Length; i++)
@@ -120,6 +126,12 @@ public sealed class KvCache : IDisposable
     /// <summary>Writes values behind those held and returns a view of all of them.</summary>
     internal Tensor AppendValues(int layer, Tensor values) => Append(_values[layer], values);
 
+    /// <summary>Writes keys [batch, T, kvHeads, headDim] to the slots from <paramref name="position"/> I32 [1] on and returns a view of the whole room.</summary>
+    internal Tensor PutKeys(int layer, Tensor keys, Tensor position) => Put(_keys[layer], keys, position);
+
+    /// <summary>Writes values to the slots from <paramref name="position"/> on and returns a view of the whole room.</summary>
+    internal Tensor PutValues(int layer, Tensor values, Tensor position) => Put(_values[layer], values, position);
+
     /// <summary>Counts the tokens that all layers have appended.</summary>
     internal void Advance(int tokens) => Length += tokens;
 
@@ -136,6 +148,13 @@ public sealed class KvCache : IDisposable
         using Tensor place = live.Slice(1, Length, count);
         Copy.Run(entries, place);
         return live.Slice(1, 0, Length + count);
+    }
+
+    private Tensor Put(Tensor cache, Tensor entries, Tensor position)
+    {
+        Tensor live = cache.Slice(0, 0, Batch);
+        CacheAppend.Run(entries, live, position);
+        return live;
     }
 
     private void CopyTokens(Tensor from, Tensor to, int fromRow, int toRow, int count)

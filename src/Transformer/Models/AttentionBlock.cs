@@ -37,6 +37,7 @@ internal sealed class AttentionBlock
 
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
+        using Device.RangeScope range = x.Value.Device.Range("attention");
         (Variable q, Variable k, Variable v) = Project(tape, batch, x);
         using Variable o = Attend(tape, batch, q, k, v);
         q.Dispose();
@@ -98,6 +99,15 @@ internal sealed class AttentionBlock
         if (batch.Cache is not { } cache)
         {
             return tape.Attention(q, k, v, batch.KeyStart(Window), Scale);
+        }
+
+        if (batch.CachePosition is { } position)
+        {
+            using Tensor allKeys = cache.PutKeys(Layer, k.Value, position);
+            using Tensor allValues = cache.PutValues(Layer, v.Value, position);
+            Tensor decoded = q.Value.EmptyLike();
+            Attention.Decode(q.Value, allKeys, allValues, batch.KeyStart(Window), batch.CacheLength!, Scale, decoded);
+            return Tape.Constant(decoded);
         }
 
         using Tensor keys = cache.AppendKeys(Layer, k.Value);

@@ -10,7 +10,7 @@ namespace Engine.Transformer;
 /// </summary>
 public sealed class BatchContext : IDisposable
 {
-    private readonly int[] _keyStart;
+    private readonly int[]? _keyStart;
     private readonly Dictionary<int, Tensor> _windowed = [];
 
     /// <summary>Describes a batch of <paramref name="batch"/> rows of <paramref name="length"/> tokens.</summary>
@@ -31,6 +31,25 @@ public sealed class BatchContext : IDisposable
         _keyStart = keyStart;
     }
 
+    /// <summary>Describes a batch whose tensors already are on the device and whose values may change from step to step.</summary>
+    /// <param name="batch">Rows.</param>
+    /// <param name="length">Tokens in each row.</param>
+    /// <param name="positionLimit">The highest position there can be, plus one.</param>
+    /// <param name="positions">I32 [batch, length]; a share is taken.</param>
+    /// <param name="keyStarts">The first visible keys for each window of the model; shares are taken.</param>
+    internal BatchContext(int batch, int length, int positionLimit, Tensor positions, IEnumerable<KeyValuePair<int, Tensor>> keyStarts)
+    {
+        Device = positions.Device;
+        Batch = batch;
+        Length = length;
+        PositionLimit = positionLimit;
+        Positions = positions.Share();
+        foreach ((int window, Tensor starts) in keyStarts)
+        {
+            _windowed.Add(window, starts.Share());
+        }
+    }
+
     /// <summary>Where the model is.</summary>
     public Device Device { get; }
 
@@ -49,6 +68,15 @@ public sealed class BatchContext : IDisposable
     /// <summary>Keys and values of earlier tokens when decoding; null in training.</summary>
     public KvCache? Cache { get; init; }
 
+    /// <summary>
+    /// The slot of the cache that this step's token goes to, I32 [1] in device memory, for steps of one token that are
+    /// recorded; the caller counts the token with <see cref="KvCache.Advance"/> then. Null: slots follow the cache's own count.
+    /// </summary>
+    internal Tensor? CachePosition { get; init; }
+
+    /// <summary><see cref="CachePosition"/> plus one: the keys that the step sees, I32 [1].</summary>
+    internal Tensor? CacheLength { get; init; }
+
     /// <summary>True while training: LoRA's dropout is active.</summary>
     public bool Training { get; init; }
 
@@ -57,6 +85,9 @@ public sealed class BatchContext : IDisposable
 
     /// <summary>Counts micro-batches, so that each draws other dropout masks and a resumed run draws the same.</summary>
     public long DropoutStep { get; init; }
+
+    /// <summary><see cref="DropoutStep"/> in device memory, I64 [1], for recorded steps; it counts instead of the property then.</summary>
+    internal Tensor? DropoutStepTensor { get; init; }
 
     /// <summary>Recompute each block's activations in backward instead of keeping them.</summary>
     public bool CheckpointBlocks { get; init; }
@@ -91,13 +122,8 @@ public sealed class BatchContext : IDisposable
     {
         if (!_windowed.TryGetValue(window, out Tensor? tensor))
         {
-            int offset = Cache?.Length ?? 0;
-            int[] starts = (int[])_keyStart.Clone();
-            for (int i = 0; window > 0 && i < starts.Length; i++)
-            {
-                starts[i] = Math.Max(starts[i], offset + (i % Length) - window + 1);
-            }
-
+            int[] starts = (int[])(_keyStart ?? throw new InvalidOperationException($"the batch was made without window {window}")).Clone();
+            ApplyWindow(starts, Length, Cache?.Length ?? 0, window);
             tensor = Tensor.From(starts, [Batch, Length], Device);
             _windowed.Add(window, tensor);
         }
@@ -106,7 +132,18 @@ public sealed class BatchContext : IDisposable
     }
 
     /// <summary>The key of one dropout site; the same site in the same step always draws the same mask.</summary>
-    public DropoutKey Dropout(int site) => new(DropoutSeed, ((ulong)DropoutStep << 16) | (uint)site);
+    public DropoutKey Dropout(int site) => DropoutStepTensor is null
+        ? new(DropoutSeed, ((ulong)DropoutStep << 16) | (uint)site)
+        : new(DropoutSeed, (uint)site, DropoutStepTensor);
+
+    // A token at slot offset + i % length sees window keys, its own included; 0 for no window.
+    internal static void ApplyWindow(Span<int> starts, int length, int offset, int window)
+    {
+        for (int i = 0; window > 0 && i < starts.Length; i++)
+        {
+            starts[i] = Math.Max(starts[i], offset + (i % length) - window + 1);
+        }
+    }
 
     /// <summary>Frees the index tensors.</summary>
     public void Dispose()

@@ -32,35 +32,36 @@ public sealed partial class DecoderModel
     /// <param name="ids">Token ids [batch·length].</param>
     /// <param name="labels">Labels [batch·length]; <see cref="IgnoreLabel"/> where there is none.</param>
     /// <param name="gradScale">Factor on the sum of losses: 1/n for the mean over n tokens.</param>
-    /// <exception cref="EngineDataException">A label is out of range.</exception>
+    /// <exception cref="EngineDataException">An id or a label is out of range.</exception>
     public BatchLoss Loss(Tape tape, BatchContext batch, ReadOnlySpan<int> ids, ReadOnlySpan<int> labels, float gradScale)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(batch);
+        CheckIds(ids);
         (int[] rows, int[] targets) = LabelledRows(batch, labels);
-        using Variable hidden = Hidden(tape, batch, ids);
+        DType single = DType == DType.F64 ? DType.F64 : DType.F32;
+        using Tensor idTensor = Tensor.From(ids, [ids.Length], Device);
         using Tensor rowIndex = Tensor.From(rows, [rows.Length], Device);
         using Tensor targetIds = Tensor.From(targets, [targets.Length], Device);
-        using Tensor losses = Tensor.Empty([rows.Length], DType == DType.F64 ? DType.F64 : DType.F32, Device);
-        using Variable picked = tape.GatherRows(hidden, rowIndex);
-        Variable loss;
-        if (Head is { Adapter: null or { IsActive: false }, Bias: null, IsTransposed: false })
-        {
-            loss = tape.HeadCrossEntropy(picked, Head.Weight, targetIds, gradScale, losses);
-        }
-        else
-        {
-            using Variable logits = Logits(tape, batch, picked);
-            loss = tape.CrossEntropy(logits, targetIds, gradScale, losses);
-        }
-
-        double[] each = losses.DType == DType.F64
-            ? losses.ToArray<double>()
-            : Array.ConvertAll(losses.ToArray<float>(), l => (double)l);
+        using Tensor scale = single == DType.F64 ? Tensor.From([(double)gradScale], [1], Device) : Tensor.From([gradScale], [1], Device);
+        using Tensor losses = Tensor.Empty([rows.Length], single, Device);
+        Variable loss = Loss(tape, batch, idTensor, rowIndex, targetIds, scale, losses);
+        double[] each = single == DType.F64 ? losses.ToArray<double>() : Array.ConvertAll(losses.ToArray<float>(), l => (double)l);
         return new BatchLoss(loss, each);
     }
 
-    /// <summary>Number of tokens that <see cref="Loss"/> will score.</summary>
+    /// <summary>
+    /// The same for a batch that is in device memory: queues the work and reads nothing back, so that the step can be
+    /// recorded. Each label's loss goes to <see cref="LabelledBatch.Losses"/>.
+    /// </summary>
+    public Variable Loss(Tape tape, LabelledBatch batch)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(batch);
+        return Loss(tape, batch.Context, batch.Ids, batch.LabelRows, batch.Targets, batch.GradScale, batch.Losses);
+    }
+
+    /// <summary>Number of tokens that a loss will score.</summary>
     public static int CountLabels(int length, ReadOnlySpan<int> labels)
     {
         int count = 0;
@@ -70,6 +71,20 @@ public sealed partial class DecoderModel
         }
 
         return count;
+    }
+
+    private Variable Loss(Tape tape, BatchContext batch, Tensor ids, Tensor rows, Tensor targets, Tensor gradScale, Tensor losses)
+    {
+        using Variable hidden = Hidden(tape, batch, ids);
+        using Device.RangeScope range = Device.Range("head");
+        using Variable picked = tape.GatherRows(hidden, rows);
+        if (Head is { Adapter: null or { IsActive: false }, Bias: null, IsTransposed: false })
+        {
+            return tape.HeadCrossEntropy(picked, Head.Weight, targets, gradScale, losses);
+        }
+
+        using Variable logits = Logits(tape, batch, picked);
+        return tape.CrossEntropy(logits, targets, gradScale, losses);
     }
 
     private (int[] Rows, int[] Targets) LabelledRows(BatchContext batch, ReadOnlySpan<int> labels)

@@ -73,6 +73,9 @@ public sealed partial class DecoderModel : IDisposable
     /// <summary>The output head; its weight is the token embedding's variable when tied.</summary>
     public LinearModule Head { get; }
 
+    /// <summary>The attention windows of the layers, each once; 0 stands for none.</summary>
+    internal IEnumerable<int> Windows => _blocks.Select(b => b.Attention.Window).Distinct();
+
     /// <summary>Number of parameters; tied ones count once.</summary>
     public long ParameterCount => Parameters.Values.Sum(p => p.Value.Elements);
 
@@ -88,6 +91,15 @@ public sealed partial class DecoderModel : IDisposable
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(batch);
         CheckIds(ids);
+        using Tensor idTensor = Tensor.From(ids, [ids.Length], Device);
+        return Hidden(tape, batch, idTensor);
+    }
+
+    /// <summary>The same for ids in device memory, I32 [batch·length], which the caller has checked.</summary>
+    public Variable Hidden(Tape tape, BatchContext batch, Tensor ids)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(batch);
         if (batch.PositionLimit > Config.MaxPositions)
         {
             throw new EngineDataException(
@@ -95,17 +107,22 @@ public sealed partial class DecoderModel : IDisposable
         }
 
         _rotary?.Reserve(batch.PositionLimit);
-        using Tensor idTensor = Tensor.From(ids, [ids.Length], Device);
-        Variable x = Embed(tape, batch, idTensor);
-        foreach (DecoderBlock block in _blocks)
+        Variable x = Embed(tape, batch, ids);
+        for (int layer = 0; layer < _blocks.Length; layer++)
         {
+            DecoderBlock block = _blocks[layer];
+            using Device.RangeScope range = Device.TracesRanges ? Device.Range($"layer {layer}") : default;
             using Variable input = x;
             x = batch.CheckpointBlocks && tape.IsRecording
                 ? tape.Checkpoint(input, (inner, h) => block.Forward(inner, batch, h))
                 : block.Forward(tape, batch, input);
         }
 
-        batch.Cache?.Advance(batch.Length);
+        if (batch.CachePosition is null)
+        {
+            batch.Cache?.Advance(batch.Length);
+        }
+
         using (x)
         {
             return FinalNorm.Forward(tape, x);
@@ -150,7 +167,7 @@ public sealed partial class DecoderModel : IDisposable
         }
     }
 
-    private void CheckIds(ReadOnlySpan<int> ids)
+    internal void CheckIds(ReadOnlySpan<int> ids)
     {
         for (int i = 0; i < ids.Length; i++)
         {

@@ -31,6 +31,7 @@ public sealed class RotaryTable : IDisposable
         if (positions > _positions)
         {
             Dispose();
+            _device.InvalidateGraphs();
             _positions = Math.Max(positions, 2 * _positions);
         }
     }
@@ -102,6 +103,7 @@ public sealed class RotaryTable : IDisposable
             values[i] = (float)function(i / _inverseFrequencies.Length * _inverseFrequencies[i % _inverseFrequencies.Length]);
         }
 
+        using DurableScope durable = _device.Durable();
         return Tensor.From(values, [_positions, _inverseFrequencies.Length], _device);
     }
 

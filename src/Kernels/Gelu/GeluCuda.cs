@@ -1,0 +1,39 @@
+using System.Runtime.InteropServices;
+using Engine.Kernels.Cuda;
+using Engine.Tensors;
+using Engine.Tensors.Cuda;
+
+namespace Engine.Kernels;
+
+internal static class GeluCuda
+{
+    private static readonly KernelFamily<Params> s_tanhForward = new("gelu", "gelu_tanh_fwd");
+    private static readonly KernelFamily<Params> s_tanhBackward = new("gelu", "gelu_tanh_bwd");
+    private static readonly KernelFamily<Params> s_exactForward = new("gelu", "gelu_exact_fwd");
+    private static readonly KernelFamily<Params> s_exactBackward = new("gelu", "gelu_exact_bwd");
+
+    public static void Forward(Tensor x, bool tanh, Tensor y) => Run(tanh ? s_tanhForward : s_exactForward, null, x, y);
+
+    public static void Backward(Tensor dy, Tensor x, bool tanh, Tensor dx) => Run(tanh ? s_tanhBackward : s_exactBackward, dy, x, dx);
+
+    private static void Run(KernelFamily<Params> family, Tensor? dy, Tensor x, Tensor y)
+    {
+        bool vectors = CudaLaunch.Aligned(x.Pointer) && CudaLaunch.Aligned(y.Pointer) && CudaLaunch.Aligned(CudaLaunch.PointerOf(dy));
+        family.Launch(
+            x.Device,
+            x.DType,
+            CudaLaunch.Elements(x.Elements, x.DType, vectors),
+            new Params { Dy = CudaLaunch.PointerOf(dy), X = x.Pointer, Y = y.Pointer, Count = x.Elements, Vectors = vectors ? 1 : 0 },
+            new KernelWork((dy is null ? 2 : 3) * x.ByteLength, 6 * x.Elements));
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Params
+    {
+        public nint Dy;
+        public nint X;
+        public nint Y;
+        public long Count;
+        public int Vectors;
+    }
+}
