@@ -137,6 +137,12 @@ public sealed class AdamWTests
         // The reference sums in double too: twice the bound.
         Assert.True(Math.Abs(actual - expected) <= 2 * op.Error(dtype).Allowed(expected, expected));
         Assert.Equal(0.0, GradientNorm.Compute([]));
+        using GuardedTensor stored = GuardedTensor.Empty([1], DType.F64);
+        GradientNorm.Compute([.. tensors.Select(t => t.Tensor)], stored);
+        stored.AssertGuards();
+        Assert.Equal(actual, stored.ToDoubles()[0]);
+        GradientNorm.Compute([], stored);
+        Assert.Equal(0, stored.ToDoubles()[0]);
         Assert.Equal(1.0, GradientNorm.ClipScale(0.5, 1));
         Assert.Equal(2 / (8 + 1e-6), GradientNorm.ClipScale(8, 2));
         foreach (GuardedTensor tensor in tensors)

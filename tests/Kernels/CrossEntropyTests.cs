@@ -78,6 +78,71 @@ public sealed class CrossEntropyTests
         Assert.Equal(expectedLosses, losses.ToBytes());
     }
 
+    [Theory]
+    [InlineData(DType.F32, DType.BF16)]
+    [InlineData(DType.F32, DType.F16)]
+    [InlineData(DType.BF16, DType.F32)]
+    [InlineData(DType.BF16, DType.BF16)]
+    [InlineData(DType.F64, DType.F64)]
+    public void Gaps_between_rows_and_a_gradient_of_another_dtype_change_nothing_else(DType dtype, DType gradientType)
+    {
+        const int Rows = 5;
+        const int Vocabulary = 2051;
+        const float Scale = 0.37f;
+        double[] values = new RandomTensors(5).Values((long)Rows * Vocabulary, 4);
+        using GuardedTensor packed = GuardedTensor.From(values, [Rows, Vocabulary], dtype);
+        using GuardedTensor labels = GuardedTensor.From([3, CrossEntropy.IgnoredLabel, 0, 2050, 1024], [Rows]);
+        using GuardedTensor packedLosses = GuardedTensor.Empty([Rows], Check.Statistics(dtype));
+        using GuardedTensor wide = GuardedTensor.Empty([Rows, Vocabulary], Check.Statistics(dtype));
+        using GuardedTensor source = GuardedTensor.From(packed.ToDoubles(), [Rows, Vocabulary], Check.Statistics(dtype));
+        CrossEntropy.Forward(source, labels, packedLosses, wide, Scale);
+        using GuardedTensor expected = GuardedTensor.From(wide.ToDoubles(), [Rows, Vocabulary], gradientType);
+
+        using GuardedTensor logits = GuardedTensor.From(values, [Rows, Vocabulary], dtype, rowGap: 13);
+        using GuardedTensor gradient = GuardedTensor.Empty([Rows, Vocabulary], gradientType, rowGap: 6);
+        using GuardedTensor losses = GuardedTensor.Empty([Rows], Check.Statistics(dtype));
+        CrossEntropy.Forward(logits, labels, losses, gradient, Scale);
+        gradient.AssertGuards();
+        Assert.Equal(expected.ToBytes(), gradient.ToBytes());
+        Assert.Equal(packedLosses.ToBytes(), losses.ToBytes());
+
+        // In place between gaps, with the factor in a tensor.
+        using GuardedTensor scale = GuardedTensor.From([Scale], [1], DType.F32);
+        CrossEntropy.Forward(logits, labels, losses, logits, scale);
+        using GuardedTensor inPlace = GuardedTensor.From(wide.ToDoubles(), [Rows, Vocabulary], dtype);
+        logits.AssertGuards();
+        Assert.Equal(inPlace.ToBytes(), logits.ToBytes());
+    }
+
+    [Fact]
+    public void A_factor_in_double_keeps_its_bits()
+    {
+        using GuardedTensor logits = GuardedTensor.From([0, 0], [1, 2], DType.F64);
+        using GuardedTensor labels = GuardedTensor.From([1], [1]);
+        using GuardedTensor losses = GuardedTensor.Empty([1], DType.F64);
+        using GuardedTensor scale = GuardedTensor.From([1.0 / 3], [1], DType.F64);
+        CrossEntropy.Forward(logits, labels, losses, logits, scale);
+        Assert.Equal([1.0 / 6, -1.0 / 6], logits.ToDoubles());
+    }
+
+    [Fact]
+    public void Arguments_that_do_not_fit_are_named()
+    {
+        using Tensor logits = Tensor.Zeros([2, 8], DType.F32, Device.Cpu);
+        using Tensor labels = Tensor.Zeros([2], DType.I32, Device.Cpu);
+        using Tensor losses = Tensor.Zeros([2], DType.F32, Device.Cpu);
+        using Tensor wide = Tensor.Zeros([2, 8], DType.F64, Device.Cpu);
+        using Tensor half = new(logits.Storage.Retain(), DType.BF16, [2, 8], logits.Strides);
+        using Tensor one = Tensor.Zeros([1], DType.F64, Device.Cpu);
+        Assert.Contains("f64 when and only when", Message(wide));
+        Assert.Contains("logits itself or a tensor elsewhere", Message(half));
+        Assert.Contains(
+            "gradScale has to be f32", Assert.Throws<ArgumentException>(() => CrossEntropy.Forward(logits, labels, losses, null, one)).Message);
+
+        string Message(Tensor gradient) =>
+            Assert.Throws<ArgumentException>(() => CrossEntropy.Forward(logits, labels, losses, gradient, 1)).Message;
+    }
+
     [Fact]
     public void Huge_and_excluded_logits_stay_finite()
     {

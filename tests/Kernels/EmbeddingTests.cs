@@ -62,7 +62,30 @@ public sealed class EmbeddingTests
     });
 
     [Theory]
-    [InlineData(-1)]
+    [MemberData(nameof(KernelAssert.FloatTypes), MemberType = typeof(KernelAssert))]
+    public void An_id_below_zero_has_no_row(DType dtype)
+    {
+        using GuardedTensor ids = GuardedTensor.From([-1, 2, int.MinValue, 2, 0, -7], [6]);
+        using GuardedTensor table = GuardedTensor.From([1, 2, 3, 4, 5, 6], [3, 2], dtype);
+        using GuardedTensor y = GuardedTensor.Empty([6, 2], dtype);
+        using GuardedTensor dy = GuardedTensor.From([64, 64, 1, 2, 64, 64, 4, 8, 16, 32, 64, 64], [6, 2], dtype);
+        Embedding.Forward(ids, table, y);
+        Embedding.Backward(ids, dy, table);
+        y.AssertGuards();
+        table.AssertGuards();
+        Assert.Equal([0, 0, 5, 6, 0, 0, 5, 6, 1, 2, 0, 0], y.ToDoubles());
+        Assert.Equal([1 + 16, 2 + 32, 3, 4, 5 + 1 + 4, 6 + 2 + 8], table.ToDoubles());
+
+        using GuardedTensor none = GuardedTensor.From([-1, -1], [2]);
+        using GuardedTensor empty = GuardedTensor.Empty([0, 2], dtype);
+        using GuardedTensor zeros = GuardedTensor.Empty([2, 2], dtype);
+        Embedding.Forward(none, empty, zeros);
+        Embedding.Backward(none, zeros, empty);
+        Assert.Equal([0, 0, 0, 0], zeros.ToDoubles());
+    }
+
+    [Theory]
+    [InlineData(int.MaxValue)]
     [InlineData(3)]
     public void An_id_outside_the_table_is_named(int id)
     {

@@ -18,20 +18,14 @@ namespace Engine.Kernels;
 /// </remarks>
 public static class AdamW
 {
-    /// <summary>Makes one step with every slot.</summary>
+    /// <summary>Makes one step with every slot; gradients stay as they are.</summary>
+    /// <remarks>On a GPU each call sends a table of the slots: for steps in a loop there is <see cref="AdamWPlan"/>.</remarks>
     /// <exception cref="ArgumentException">A slot's shapes, dtypes, devices or layouts do not fit.</exception>
     /// <exception cref="ArgumentOutOfRangeException">The step is below 1, or a β is outside [0, 1).</exception>
     public static void Step(IReadOnlyList<AdamWSlot> slots, in AdamWStep step)
     {
-        ArgumentNullException.ThrowIfNull(slots);
-        ArgumentOutOfRangeException.ThrowIfLessThan(step.Step, 1, nameof(step));
-        CheckBeta(step.Beta1, nameof(step.Beta1));
-        CheckBeta(step.Beta2, nameof(step.Beta2));
-        for (int i = 0; i < slots.Count; i++)
-        {
-            CheckSlot(slots[i], slots[0].Parameter);
-        }
-
+        CheckStep(in step);
+        CheckSlots("AdamW.Step", slots);
         if (slots.Count == 0)
         {
             return;
@@ -42,29 +36,49 @@ public static class AdamW
             case DeviceKind.Cpu:
                 AdamWCpu.Step(slots, in step);
                 break;
+            case DeviceKind.Cuda:
+                AdamWCuda.Step(slots, in step);
+                break;
             default:
                 throw DeviceDispatch.Unsupported("AdamW.Step", slots[0].Parameter.Device);
         }
     }
 
-    private static void CheckSlot(in AdamWSlot slot, Tensor first)
+    /// <summary>Checks the shapes, dtypes, devices and layouts of slots.</summary>
+    internal static void CheckSlots(string op, IReadOnlyList<AdamWSlot> slots)
     {
-        const string Op = "AdamW.Step";
-        Check.Float(Op, slot.Parameter);
-        Check.SameDevice(Op, slot.Parameter, first);
-        Check.Float(Op, slot.Gradient);
-        Check.Shaped(Op, slot.Gradient, slot.Parameter.Shape);
-        Check.SameDevice(Op, slot.Gradient, slot.Parameter);
+        ArgumentNullException.ThrowIfNull(slots);
+        for (int i = 0; i < slots.Count; i++)
+        {
+            CheckSlot(op, slots[i], slots[0].Parameter);
+        }
+    }
+
+    /// <summary>Checks the ranges of a step's numbers.</summary>
+    internal static void CheckStep(in AdamWStep step)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(step.Step, 1, nameof(step));
+        CheckBeta(step.Beta1, nameof(step.Beta1));
+        CheckBeta(step.Beta2, nameof(step.Beta2));
+    }
+
+    private static void CheckSlot(string op, in AdamWSlot slot, Tensor first)
+    {
+        Check.Float(op, slot.Parameter);
+        Check.SameDevice(op, slot.Parameter, first);
+        Check.Float(op, slot.Gradient);
+        Check.Shaped(op, slot.Gradient, slot.Parameter.Shape);
+        Check.SameDevice(op, slot.Gradient, slot.Parameter);
         if ((slot.Gradient.DType == DType.F64) != (slot.Parameter.DType == DType.F64))
         {
-            Check.Throw(Op, nameof(slot.Gradient), "has to be f64 when and only when the parameter is", slot.Gradient);
+            Check.Throw(op, nameof(slot.Gradient), "has to be f64 when and only when the parameter is", slot.Gradient);
         }
 
-        CheckState(Op, slot.FirstMoment, slot.Parameter, nameof(slot.FirstMoment));
-        CheckState(Op, slot.SecondMoment, slot.Parameter, nameof(slot.SecondMoment));
+        CheckState(op, slot.FirstMoment, slot.Parameter, nameof(slot.FirstMoment));
+        CheckState(op, slot.SecondMoment, slot.Parameter, nameof(slot.SecondMoment));
         if (slot.Master is not null)
         {
-            CheckState(Op, slot.Master, slot.Parameter, nameof(slot.Master));
+            CheckState(op, slot.Master, slot.Parameter, nameof(slot.Master));
         }
     }
 

@@ -35,11 +35,11 @@ internal static unsafe class AdamWCpu
             long end = Math.Min(begin + RowLoop.ElementGrain, slot.Elements);
             if (slot.Parameter.DType == DType.F64)
             {
-                Update(in slot, begin, end, new Coefficients<double>(state.Step));
+                Update(in slot, begin, end, new AdamWCoefficients<double>(state.Step));
             }
             else
             {
-                Update(in slot, begin, end, new Coefficients<float>(state.Step));
+                Update(in slot, begin, end, new AdamWCoefficients<float>(state.Step));
             }
         });
     }
@@ -65,7 +65,7 @@ internal static unsafe class AdamWCpu
         return low;
     }
 
-    private static void Update<T>(in SlotRows slot, long begin, long end, in Coefficients<T> c)
+    private static void Update<T>(in SlotRows slot, long begin, long end, in AdamWCoefficients<T> c)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         using ScratchBuffer<T> buffer = Scratch.Rent<T>(2 * RowLoop.Block);
@@ -84,7 +84,7 @@ internal static unsafe class AdamWCpu
         }
     }
 
-    private static void Update<T>(T* p, T* g, T* m, T* v, int count, in Coefficients<T> c)
+    private static void Update<T>(T* p, T* g, T* m, T* v, int count, in AdamWCoefficients<T> c)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         int width = Vector<T>.Count;
@@ -133,21 +133,5 @@ internal static unsafe class AdamWCpu
         }
 
         public SlotRows* Slots => (SlotRows*)Pointer;
-    }
-
-    /// <summary>The step's scalars, computed in double and rounded once.</summary>
-    private readonly struct Coefficients<T>(AdamWStep s)
-        where T : IFloatingPointIeee754<T>
-    {
-        public readonly T GradientScale = T.CreateTruncating(s.GradientScale);
-        public readonly T Decay = T.CreateTruncating(1 - (s.LearningRate * s.WeightDecay));
-        public readonly T Beta1 = T.CreateTruncating(s.Beta1);
-        public readonly T OneMinusBeta1 = T.CreateTruncating(1 - s.Beta1);
-        public readonly T Beta2 = T.CreateTruncating(s.Beta2);
-        public readonly T OneMinusBeta2 = T.CreateTruncating(1 - s.Beta2);
-        public readonly T MinusStepSize = T.CreateTruncating(-(s.LearningRate / (1 - Math.Pow(s.Beta1, s.Step))));
-        public readonly T RootCorrection2 = T.CreateTruncating(Math.Sqrt(1 - Math.Pow(s.Beta2, s.Step)));
-        public readonly T Epsilon = T.CreateTruncating(s.Epsilon);
-        public readonly bool NearOld = 1 - s.Beta1 < 0.5;
     }
 }

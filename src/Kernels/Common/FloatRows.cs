@@ -19,6 +19,12 @@ internal readonly unsafe struct FloatRows
         DType = tensor.DType;
     }
 
+    /// <summary>From the first element on; the caller steps by the matrix's stride.</summary>
+    public FloatRows(RowMatrix matrix)
+        : this(matrix.Address, matrix.DType)
+    {
+    }
+
     private FloatRows(nint pointer, DType dtype)
     {
         _pointer = pointer;

@@ -11,36 +11,97 @@ public static class CrossEntropy
     /// <summary>The label of a row that does not count: its loss and gradient are 0.</summary>
     public const int IgnoredLabel = -100;
 
+    private const string Op = "CrossEntropy.Forward";
+
     /// <summary>Losses of all rows and, if asked for, the gradient of the logits.</summary>
-    /// <param name="logits">[…, V], contiguous, f32, f64, bf16 or f16; −∞ is allowed for tokens that are excluded.</param>
+    /// <param name="logits">
+    /// […, V], f32, f64, bf16 or f16, contiguous or of rank 2 with a gap between rows; −∞ is allowed for tokens that are
+    /// excluded.
+    /// </param>
     /// <param name="labels">I32, one for each row, from 0 to V − 1 or <see cref="IgnoredLabel"/>.</param>
     /// <param name="losses">One for each row; f64 when logits is f64, else f32; natural logarithm.</param>
-    /// <param name="dLogits">Like logits; may be logits; null when no backward follows.</param>
+    /// <param name="dLogits">
+    /// The shape of logits; may be logits itself, or another tensor with row gaps and a dtype of its own (f64 when and only
+    /// when logits is); null when no backward follows.
+    /// </param>
     /// <param name="gradScale">What the gradient is multiplied with, usually 1 ∕ number of labels.</param>
+    /// <remarks>
+    /// A GPU does not report a label outside the range, which would mean waiting for it: loss and gradient of that row are
+    /// NaN. Callers check labels on the host.
+    /// </remarks>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
-    /// <exception cref="ArgumentOutOfRangeException">A label is neither from 0 to V − 1 nor <see cref="IgnoredLabel"/>.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">
+    /// On the CPU: a label is neither from 0 to V − 1 nor <see cref="IgnoredLabel"/>.
+    /// </exception>
     public static void Forward(Tensor logits, Tensor labels, Tensor losses, Tensor? dLogits, float gradScale)
     {
-        const string Op = "CrossEntropy.Forward";
-        Check.Float(Op, logits);
-        Check.Type(Op, labels, DType.I32);
-        Check.Count(Op, labels, Check.Rows(logits));
-        Check.SameDevice(Op, labels, logits);
-        ArgumentNullException.ThrowIfNull(losses);
-        Check.ForRows(Op, losses, logits, nameof(losses));
-        if (dLogits is not null)
+        (RowMatrix x, RowMatrix dx) = CheckArguments(logits, labels, losses, dLogits);
+        switch (logits.Device.Kind)
         {
-            Check.Like(Op, dLogits, logits);
-            Check.Contiguous(Op, dLogits);
+            case DeviceKind.Cpu:
+                CrossEntropyCpu.Forward(x, labels, losses, dx, gradScale);
+                break;
+            case DeviceKind.Cuda:
+                CrossEntropyCuda.Forward(logits.Device, x, labels, losses, dx, gradScale, null);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, logits.Device);
+        }
+    }
+
+    /// <summary>The same with the gradient's factor in device memory, where recorded work finds each step's own.</summary>
+    /// <param name="logits">As above.</param>
+    /// <param name="labels">As above.</param>
+    /// <param name="losses">As above.</param>
+    /// <param name="dLogits">As above.</param>
+    /// <param name="gradScale">One f32 (or, with f64 logits, f64) that the gradient is multiplied with.</param>
+    /// <inheritdoc cref="Forward(Tensor, Tensor, Tensor, Tensor, float)"/>
+    public static void Forward(Tensor logits, Tensor labels, Tensor losses, Tensor? dLogits, Tensor gradScale)
+    {
+        (RowMatrix x, RowMatrix dx) = CheckArguments(logits, labels, losses, dLogits);
+        Check.Float(Op, gradScale);
+        Check.Count(Op, gradScale, 1);
+        Check.SameDevice(Op, gradScale, logits);
+        if (gradScale.DType != DType.F32 && (gradScale.DType != DType.F64 || logits.DType != DType.F64))
+        {
+            Check.Throw(Op, nameof(gradScale), "has to be f32, or f64 when logits is", gradScale);
         }
 
         switch (logits.Device.Kind)
         {
             case DeviceKind.Cpu:
-                CrossEntropyCpu.Forward(logits, labels, losses, dLogits, gradScale);
+                double scale = gradScale.DType == DType.F64 ? gradScale.Span<double>()[0] : gradScale.Span<float>()[0];
+                CrossEntropyCpu.Forward(x, labels, losses, dx, scale);
+                break;
+            case DeviceKind.Cuda:
+                CrossEntropyCuda.Forward(logits.Device, x, labels, losses, dx, 0, gradScale);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, logits.Device);
         }
+    }
+
+    private static (RowMatrix Logits, RowMatrix Gradient) CheckArguments(
+        Tensor logits, Tensor labels, Tensor losses, Tensor? dLogits)
+    {
+        RowMatrix x = RowMatrix.Of(Op, logits, logits);
+        Check.Type(Op, labels, DType.I32);
+        Check.Count(Op, labels, x.Rows);
+        Check.SameDevice(Op, labels, logits);
+        ArgumentNullException.ThrowIfNull(losses);
+        Check.ForRows(Op, losses, logits, nameof(losses));
+        if (dLogits is null)
+        {
+            return (x, default);
+        }
+
+        RowMatrix dx = RowMatrix.Of(Op, dLogits, logits);
+        Check.Shaped(Op, dLogits, logits.Shape);
+        if (dx.Address == x.Address && (dx.DType != x.DType || dx.Stride != x.Stride))
+        {
+            Check.Throw(Op, nameof(dLogits), "has to be logits itself or a tensor elsewhere", dLogits);
+        }
+
+        return (x, dx);
     }
 }

@@ -7,9 +7,9 @@ namespace Engine.Kernels;
 
 internal static unsafe class CrossEntropyCpu
 {
-    public static void Forward(Tensor logits, Tensor labels, Tensor losses, Tensor? dLogits, float gradScale)
+    public static void Forward(RowMatrix logits, Tensor labels, Tensor losses, RowMatrix dLogits, double gradScale)
     {
-        CheckLabels(labels, Check.Columns(logits));
+        CheckLabels(labels, logits.Columns);
         if (logits.DType == DType.F64)
         {
             Run<double>(logits, labels, losses, dLogits, gradScale);
@@ -35,19 +35,21 @@ internal static unsafe class CrossEntropyCpu
         }
     }
 
-    private static void Run<T>(Tensor logits, Tensor labels, Tensor losses, Tensor? dLogits, float gradScale)
+    private static void Run<T>(RowMatrix logits, Tensor labels, Tensor losses, RowMatrix dLogits, double gradScale)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         var state = new State
         {
             Logits = new FloatRows(logits),
-            Gradient = FloatRows.Optional(dLogits),
+            Gradient = dLogits.Exists ? new FloatRows(dLogits) : default,
             Labels = labels.Pointer,
             Losses = losses.Pointer,
-            Width = Check.Columns(logits),
+            Width = logits.Columns,
+            Stride = logits.Stride,
+            GradientStride = dLogits.Stride,
             GradScale = gradScale,
         };
-        CpuParallel.ForRange(Check.Rows(logits), RowLoop.Grain(state.Width), state, static (s, begin, end) =>
+        CpuParallel.ForRange(logits.Rows, RowLoop.Grain(state.Width), state, static (s, begin, end) =>
         {
             using ScratchBuffer<T> scratch = Scratch.Rent<T>(2 * RowLoop.Block);
             for (long row = begin; row < end; row++)
@@ -61,13 +63,14 @@ internal static unsafe class CrossEntropyCpu
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         int label = ((int*)s.Labels)[row];
-        long start = row * s.Width;
+        long start = row * s.Stride;
+        long target = row * s.GradientStride;
         if (label == CrossEntropy.IgnoredLabel)
         {
             ((T*)s.Losses)[row] = T.Zero;
             if (s.Gradient.Exists)
             {
-                new Span<byte>(s.Gradient.Address(start), checked(s.Width * s.Gradient.DType.Size())).Clear();
+                new Span<byte>(s.Gradient.Address(target), checked(s.Width * s.Gradient.DType.Size())).Clear();
             }
 
             return;
@@ -102,7 +105,7 @@ internal static unsafe class CrossEntropyCpu
         ((T*)s.Losses)[row] = T.CreateChecked(max - double.CreateChecked(labelLogit) + Math.Log(sum));
         if (s.Gradient.Exists)
         {
-            Gradient(s, start, label, max, s.GradScale / sum, scratch);
+            Gradient(s, start, target, label, max, s.GradScale / sum, scratch);
         }
     }
 
@@ -132,21 +135,21 @@ internal static unsafe class CrossEntropyCpu
         return Vector.Sum(even + odd);
     }
 
-    private static void Gradient<T>(in State s, long start, int label, double max, double factor, T* scratch)
+    private static void Gradient<T>(in State s, long start, long target, int label, double max, double factor, T* scratch)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         for (int i = 0; i < s.Width; i += RowLoop.Block)
         {
             int count = Math.Min(RowLoop.Block, s.Width - i);
             T* x = s.Logits.Read(start + i, count, scratch);
-            T* gradient = s.Gradient.Target(start + i, scratch + RowLoop.Block);
+            T* gradient = s.Gradient.Target(target + i, scratch + RowLoop.Block);
             ElementLoop.Map(new ScaledExp(new Constant(max), new Constant(factor)), x, null, null, gradient, null, count);
             if (label >= i && label < i + count)
             {
                 gradient[label - i] -= T.CreateChecked(s.GradScale);
             }
 
-            s.Gradient.Write(gradient, start + i, count);
+            s.Gradient.Write(gradient, target + i, count);
         }
     }
 
@@ -173,6 +176,8 @@ internal static unsafe class CrossEntropyCpu
         public nint Labels;
         public nint Losses;
         public int Width;
-        public float GradScale;
+        public long Stride;
+        public long GradientStride;
+        public double GradScale;
     }
 }

@@ -3,14 +3,18 @@ using Engine.Tensors;
 namespace Engine.Kernels;
 
 /// <summary>Rows of a table by token id, y[n] = table[ids[n]], and the gradient of the table.</summary>
+/// <remarks>
+/// An id below 0 stands for no row: its y is 0 and it adds nothing to the gradient. An id of V or more is an error; a GPU
+/// does not report it, which would mean waiting for it, but gives a y of NaN and adds nothing. Callers check ids on the host.
+/// </remarks>
 public static class Embedding
 {
-    /// <summary>y[n] = table[ids[n]].</summary>
-    /// <param name="ids">I32, N elements of any shape, contiguous, from 0 to V − 1.</param>
+    /// <summary>y[n] = table[ids[n]]; 0 for an id below 0.</summary>
+    /// <param name="ids">I32, N elements of any shape, contiguous, below V.</param>
     /// <param name="table">[V, D], contiguous, f32, f64, bf16 or f16.</param>
     /// <param name="y">N·D elements, contiguous, last extent D, the table's dtype.</param>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
-    /// <exception cref="ArgumentOutOfRangeException">An id is not from 0 to V − 1.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">On the CPU: an id is V or more.</exception>
     public static void Forward(Tensor ids, Tensor table, Tensor y)
     {
         const string Op = "Embedding.Forward";
@@ -20,19 +24,23 @@ public static class Embedding
             case DeviceKind.Cpu:
                 EmbeddingCpu.Forward(ids, table, y);
                 break;
+            case DeviceKind.Cuda:
+                EmbeddingCuda.Forward(ids, table, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, table.Device);
         }
     }
 
     /// <summary>
-    /// dTable[v] += Σ dy[n] over all n with ids[n] = v, added in the order of n in the compute dtype and rounded once.
+    /// dTable[v] += Σ dy[n] over all n with ids[n] = v, added in the order of n in the compute dtype and rounded once. A GPU
+    /// adds more than 64 rows of one id as sums of 64 of them, in the same order.
     /// </summary>
-    /// <param name="ids">I32, N elements of any shape, contiguous, from 0 to V − 1.</param>
+    /// <param name="ids">I32, N elements of any shape, contiguous, below V.</param>
     /// <param name="dy">N·D elements, contiguous, last extent D, any float dtype.</param>
     /// <param name="dTable">[V, D], contiguous, any float dtype.</param>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
-    /// <exception cref="ArgumentOutOfRangeException">An id is not from 0 to V − 1.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">On the CPU: an id is V or more.</exception>
     public static void Backward(Tensor ids, Tensor dy, Tensor dTable)
     {
         const string Op = "Embedding.Backward";
@@ -41,6 +49,9 @@ public static class Embedding
         {
             case DeviceKind.Cpu:
                 EmbeddingCpu.Backward(ids, dy, dTable);
+                break;
+            case DeviceKind.Cuda:
+                EmbeddingCuda.Backward(ids, dy, dTable);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, dTable.Device);

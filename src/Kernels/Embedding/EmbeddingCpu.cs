@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 using Engine.Kernels.Cpu;
 using Engine.Tensors;
 
@@ -20,8 +21,16 @@ internal static unsafe class EmbeddingCpu
         {
             for (long n = begin; n < end; n++)
             {
-                byte* row = (byte*)s.Table + (((int*)s.Ids)[n] * s.RowBytes);
-                Buffer.MemoryCopy(row, (byte*)s.Y + (n * s.RowBytes), s.RowBytes, s.RowBytes);
+                int id = ((int*)s.Ids)[n];
+                byte* y = (byte*)s.Y + (n * s.RowBytes);
+                if (id < 0)
+                {
+                    NativeMemory.Clear(y, (nuint)s.RowBytes);
+                }
+                else
+                {
+                    Buffer.MemoryCopy((byte*)s.Table + (id * s.RowBytes), y, s.RowBytes, s.RowBytes);
+                }
             }
         });
     }
@@ -59,15 +68,23 @@ internal static unsafe class EmbeddingCpu
         }
 
         span.Sort();
+
+        // Those without a row come first.
+        int without = 0;
+        while (without < count && span[without] < 0)
+        {
+            without++;
+        }
+
         var state = new BackwardState
         {
-            Keys = (nint)keys.Pointer,
-            Count = count,
+            Keys = (nint)(keys.Pointer + without),
+            Count = count - without,
             Dy = new FloatRows(dy),
             Table = new FloatRows(dTable),
             Width = dTable.Shape[1],
         };
-        CpuParallel.ForRange(count, RowLoop.Grain(state.Width), state, static (s, begin, end) =>
+        CpuParallel.ForRange(state.Count, RowLoop.Grain(state.Width), state, static (s, begin, end) =>
         {
             using ScratchBuffer<T> scratch = Scratch.Rent<T>(2L * s.Width);
             var keys = (long*)s.Keys;
@@ -99,7 +116,7 @@ internal static unsafe class EmbeddingCpu
     private static void CheckIds(string op, Tensor ids, int rows)
     {
         ReadOnlySpan<int> values = ids.Span<int>();
-        int bad = rows == 0 ? (values.Length == 0 ? -1 : 0) : values.IndexOfAnyExceptInRange(0, rows - 1);
+        int bad = values.IndexOfAnyInRange(rows, int.MaxValue);
         if (bad >= 0)
         {
             throw new ArgumentOutOfRangeException(
