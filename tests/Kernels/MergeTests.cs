@@ -90,7 +90,7 @@ public sealed class MergeTests
 
             UInt128 hash = TensorHash.Compute(w);
             byte[] bytes = w.ToBytes();
-            MergeCorrection correction = Merge.ApplyExact(w, terms, transposed);
+            using MergeCorrection correction = Merge.ApplyExact(w, terms, transposed);
             using GuardedTensor plain = GuardedTensor.Empty(w.Tensor.Shape, dtype);
             CopyBits(bytes, plain);
             Merge.Apply(plain, terms, transposed);
@@ -145,7 +145,7 @@ public sealed class MergeTests
         using GuardedTensor w = random.Normal([N, K], DType.BF16, 0.02);
         using GuardedTensor a = random.Normal([R, K], DType.BF16, 0.02);
         using GuardedTensor b = random.Normal([N, R], DType.BF16, 0.02);
-        MergeCorrection correction = Merge.ApplyExact(w, a, b, 2, false);
+        using MergeCorrection correction = Merge.ApplyExact(w, a, b, 2, false);
 
         // Δ has a sixth of W's deviation; an element is recorded when W′ falls in a wider binade than W, or W in Δ's own.
         Assert.InRange(correction.Elements, 1, N * K / 5);
@@ -164,7 +164,7 @@ public sealed class MergeTests
             GuardedTensor w = random.Normal([300, 600], dtype);
             using GuardedTensor a = random.Normal([8, 600], dtype);
             using GuardedTensor b = random.Normal([300, 8], dtype);
-            MergeCorrection correction = Merge.ApplyExact(w, a, b, 1, false);
+            using MergeCorrection correction = Merge.ApplyExact(w, a, b, 1, false);
             return [w, GuardedTensor.From([correction.SizeInBytes, correction.Elements], [2], DType.F64)];
         });
 
@@ -176,7 +176,7 @@ public sealed class MergeTests
         using Tensor b = Tensor.Zeros([4, 2], DType.F32, Device.Cpu);
         Assert.Contains("4 columns", Assert.Throws<ArgumentException>(() => Merge.Apply(w, a, b, 1, true)).Message);
         Assert.Contains("[4, 2]", Assert.Throws<ArgumentException>(() => Merge.Apply(w, a, a, 1, false)).Message);
-        MergeCorrection correction = Merge.ApplyExact(w, a, b, 1, false);
+        using MergeCorrection correction = Merge.ApplyExact(w, a, b, 1, false);
         Assert.Contains("1 adapters", Assert.Throws<ArgumentException>(() => Merge.Undo(w, [], false, correction)).Message);
     }
 

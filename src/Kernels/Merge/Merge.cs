@@ -12,7 +12,8 @@ namespace Engine.Kernels;
 /// vector width, so Δ has the same bits whenever it is computed from the same A, B and scale. W′ = round(W + Δ), the sum
 /// in the compute dtype, then rounded to W's dtype. Subtracting, round(W′ − Δ), does not always give W back (bf16: 5 to
 /// 10% of the elements differ, more for larger Δ), hence the <see cref="MergeCorrection"/>.
-/// Δ is never held as a whole; a matrix may have a gap between its rows.
+/// Δ is never held as a whole; a matrix may have a gap between its rows. On CUDA an exact merge waits for the device: the
+/// correction's length has to be known.
 /// </remarks>
 public static class Merge
 {
@@ -36,6 +37,9 @@ public static class Merge
             case DeviceKind.Cpu:
                 MergeCpu.Run(matrix, terms, transposed, MergeMode.Apply, null);
                 break;
+            case DeviceKind.Cuda:
+                MergeCuda.Apply(w.Device, matrix, terms, transposed);
+                break;
             default:
                 throw DeviceDispatch.Unsupported("Merge.Apply", w.Device);
         }
@@ -49,17 +53,18 @@ public static class Merge
     public static MergeCorrection ApplyExact(Tensor w, ReadOnlySpan<MergeTerm> terms, bool transposed)
     {
         RowMatrix matrix = CheckArguments("Merge.ApplyExact", w, terms, transposed);
-        var correction = new MergeCorrection(w.Shape, w.DType, transposed, terms.Length, MergeCpu.Blocks(matrix));
         switch (w.Device.Kind)
         {
             case DeviceKind.Cpu:
+                var correction = new MergeCorrection(w.Shape, w.DType, transposed, terms.Length, MergeCpu.Blocks(matrix));
                 MergeCpu.Run(matrix, terms, transposed, MergeMode.ApplyExact, correction);
-                break;
+                return correction;
+            case DeviceKind.Cuda:
+                MergeRecords records = MergeCuda.ApplyExact(w.Device, matrix, terms, transposed);
+                return new MergeCorrection(w.Shape, w.DType, transposed, terms.Length, records);
             default:
                 throw DeviceDispatch.Unsupported("Merge.ApplyExact", w.Device);
         }
-
-        return correction;
     }
 
     /// <summary>Undoes <see cref="ApplyExact(Tensor, Tensor, Tensor, float, bool)"/>.</summary>
@@ -84,10 +89,19 @@ public static class Merge
                 nameof(correction));
         }
 
+        if (correction.Records?.Device != (w.Device.Kind == DeviceKind.Cpu ? null : w.Device))
+        {
+            throw new ArgumentException(
+                $"{Op}: the correction is on {correction.Records?.Device.Name ?? Device.Cpu.Name}, w on {w.Device.Name}", nameof(correction));
+        }
+
         switch (w.Device.Kind)
         {
             case DeviceKind.Cpu:
                 MergeCpu.Run(matrix, terms, transposed, MergeMode.Undo, correction);
+                break;
+            case DeviceKind.Cuda:
+                MergeCuda.Undo(w.Device, matrix, terms, transposed, correction.Records!);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, w.Device);

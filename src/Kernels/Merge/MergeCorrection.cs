@@ -1,18 +1,19 @@
 using Engine.Tensors;
+using Engine.Tensors.Cuda;
 
 namespace Engine.Kernels;
 
 /// <summary>
 /// What <see cref="Merge.Undo(Tensor, ReadOnlySpan{MergeTerm}, bool, MergeCorrection)"/> needs besides the adapters: the
-/// original bits of every element that subtracting the same Δ would not bring back.
+/// original bits of every element that subtracting the same Δ would not bring back. It lies where the matrix lies.
 /// </summary>
 /// <remarks>
-/// Each block of rows has a segment of bytes. Its first byte tells the form. List: for each recorded element, in the
-/// order the merge visits them, the number of elements passed over since the last one (LEB128) and the original element,
+/// On the CPU each block of rows has a segment of bytes. Its first byte tells the form. List: for each recorded element, in
+/// the order the merge visits them, the number of elements passed over since the last one (LEB128) and the original element,
 /// little-endian. Copy: all original elements of the block, chosen where the list would be longer. So a correction is
-/// never longer than the matrix and one byte a block.
+/// never longer than the matrix and one byte a block. On CUDA see <see cref="MergeRecords"/>.
 /// </remarks>
-public sealed class MergeCorrection
+public sealed class MergeCorrection : IDisposable
 {
     internal const byte List = 0;
     internal const byte Copy = 1;
@@ -24,17 +25,20 @@ public sealed class MergeCorrection
         Counts = new long[blocks];
     }
 
+    internal MergeCorrection(Shape shape, DType dtype, bool transposed, int terms, MergeRecords records)
+        : this(shape, dtype, transposed, terms, 0) => Records = records;
+
     /// <summary>Shape of the merged matrix.</summary>
     public Shape Shape { get; }
 
     /// <summary>Dtype of the merged matrix.</summary>
     public DType DType { get; }
 
-    /// <summary>Memory taken by the correction.</summary>
-    public long SizeInBytes => Segments.Sum(static s => (long)s.Length);
+    /// <summary>Memory taken by the correction, on the device that holds it.</summary>
+    public long SizeInBytes => Records?.SizeInBytes ?? Segments.Sum(static s => (long)s.Length);
 
     /// <summary>Number of elements that subtraction alone would leave with other bits.</summary>
-    public long Elements => Counts.Sum();
+    public long Elements => Records?.Elements ?? Counts.Sum();
 
     internal bool Transposed { get; }
 
@@ -43,6 +47,42 @@ public sealed class MergeCorrection
     internal byte[][] Segments { get; }
 
     internal long[] Counts { get; }
+
+    /// <summary>The correction of a matrix on a device; null on the CPU.</summary>
+    internal MergeRecords? Records { get; }
+
+    /// <summary>Frees the device's memory; the correction cannot be used any more.</summary>
+    public void Dispose() => Records?.Dispose();
+}
+
+/// <summary>
+/// A correction in device memory: for each tile of 64 × 128 elements a segment that begins at a multiple of 16 bytes. List:
+/// the original elements, then their places in the tile (row · 128 + column) in 2 bytes each. Where that would be longer than
+/// the tile: the tile's original elements, row by row. The form follows from the count. So a correction is never longer than
+/// the matrix and 28 bytes a tile.
+/// </summary>
+internal sealed class MergeRecords(
+    Device device, CudaDeviceVariable<byte> segments, CudaDeviceVariable<long> offsets, CudaDeviceVariable<int> counts, long elements) : IDisposable
+{
+    public Device Device => device;
+
+    public CudaDeviceVariable<byte> Segments => segments;
+
+    /// <summary>Where each tile's segment begins, and the end of the last one.</summary>
+    public CudaDeviceVariable<long> Offsets => offsets;
+
+    public CudaDeviceVariable<int> Counts => counts;
+
+    public long Elements => elements;
+
+    public long SizeInBytes => segments.Length + (sizeof(long) * offsets.Length) + (sizeof(int) * counts.Length);
+
+    public void Dispose()
+    {
+        segments.Dispose();
+        offsets.Dispose();
+        counts.Dispose();
+    }
 }
 
 /// <summary>Builds one segment in list form.</summary>

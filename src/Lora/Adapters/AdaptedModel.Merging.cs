@@ -72,6 +72,7 @@ public sealed partial class AdaptedModel
             else
             {
                 Kernels.Merge.Undo(merged.Weight.Value, merged.Terms, merged.IsTransposed, merged.Correction!);
+                merged.Correction!.Dispose();
             }
         }
 
@@ -189,6 +190,7 @@ public sealed partial class AdaptedModel
         foreach (MergedLinear merged in _merged ?? [])
         {
             merged.Pristine?.Dispose();
+            merged.Correction?.Dispose();
         }
 
         _merged = null;
