@@ -20,9 +20,13 @@ public static class Dora
     {
         const string Op = "Dora.WeightNorm";
         Check.Float(Op, w);
-        Check.Float(Op, a);
-        Check.Float(Op, b);
-        Check.Float(Op, norm);
+        DType dtype = Check.Statistics(w.DType);
+        Check.Type(Op, a, dtype);
+        Check.Type(Op, b, dtype);
+        Check.Type(Op, norm, dtype);
+        Check.SameDevice(Op, a, w);
+        Check.SameDevice(Op, b, w);
+        Check.SameDevice(Op, norm, w);
         Check.Rank(Op, w, 2);
         Check.Rank(Op, a, 2);
         int n = w.Shape[transposed ? 1 : 0];
@@ -34,6 +38,9 @@ public static class Dora
         {
             case DeviceKind.Cpu:
                 DoraCpu.WeightNorm(w, a, b, scale, transposed, norm);
+                break;
+            case DeviceKind.Cuda:
+                DoraCuda.WeightNorm(w, a, b, scale, transposed, norm);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, w.Device);
@@ -53,6 +60,9 @@ public static class Dora
             case DeviceKind.Cpu:
                 DoraCpu.Ratio(magnitude, norm, y);
                 break;
+            case DeviceKind.Cuda:
+                DoraCuda.Ratio(magnitude, norm, y);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, magnitude.Device);
         }
@@ -70,6 +80,7 @@ public static class Dora
         Check.Float(Op, ratio);
         Check.Rank(Op, w, 2);
         Check.Shaped(Op, ratio, [w.Shape[transposed ? 1 : 0]]);
+        Check.SameDevice(Op, ratio, w);
         if (w.DType != ratio.DType || w.DType is not (DType.F32 or DType.F64))
         {
             Check.Throw(Op, nameof(w), "has to be f32 or f64 like ratio", w);
@@ -79,6 +90,9 @@ public static class Dora
         {
             case DeviceKind.Cpu:
                 DoraCpu.ScaleOutputs(w, ratio, transposed);
+                break;
+            case DeviceKind.Cuda:
+                DoraCuda.ScaleOutputs(w, ratio, transposed);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, w.Device);

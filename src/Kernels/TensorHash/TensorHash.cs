@@ -39,19 +39,13 @@ public static class TensorHash
             Check.Contiguous(Op, tensor);
         }
 
-        switch (tensor.Device.Kind)
-        {
-            case DeviceKind.Cpu:
-                return OnCpu(tensor);
-            default:
-                throw DeviceDispatch.Unsupported(Op, tensor.Device);
-        }
+        return Hash(tensor);
     }
 
     /// <summary>The hash as 32 hexadecimal digits.</summary>
     public static string ComputeText(Tensor tensor) => Compute(tensor).ToString("x32");
 
-    private static unsafe UInt128 OnCpu(Tensor tensor)
+    private static unsafe UInt128 Hash(Tensor tensor)
     {
         // A matrix with gaps is hashed as if its rows were next to each other: chunks are gathered before they are hashed.
         bool gaps = !tensor.IsContiguous;
@@ -60,8 +54,18 @@ public static class TensorHash
         var bytes = new Bytes(tensor.Pointer, tensor.ByteLength, rowBytes, rowStride);
         int chunks = CpuParallel.ChunkCount(bytes.Length, Chunk);
         using ScratchBuffer<UInt128> hashes = Scratch.Rent<UInt128>(chunks + 1);
-        CpuParallel.For(chunks, (bytes, (nint)hashes.Pointer), static (state, i) =>
-            ((UInt128*)state.Item2)[i] = HashChunk(state.bytes, (long)i * Chunk));
+        switch (tensor.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                CpuParallel.For(chunks, (bytes, (nint)hashes.Pointer), static (state, i) =>
+                    ((UInt128*)state.Item2)[i] = HashChunk(state.bytes, (long)i * Chunk));
+                break;
+            case DeviceKind.Cuda:
+                TensorHashCuda.Chunks(tensor.Device, bytes, new Span<UInt128>(hashes.Pointer, chunks));
+                break;
+            default:
+                throw DeviceDispatch.Unsupported("TensorHash.Compute", tensor.Device);
+        }
 
         Span<int> header = stackalloc int[Shape.MaxRank + 2];
         header.Clear();
@@ -139,5 +143,6 @@ public static class TensorHash
         return high ^ low;
     }
 
-    private readonly record struct Bytes(nint Pointer, long Length, long RowBytes, long RowStride);
+    /// <summary>Rows of bytes, taken as one sequence of <paramref name="Length"/> bytes.</summary>
+    internal readonly record struct Bytes(nint Pointer, long Length, long RowBytes, long RowStride);
 }
