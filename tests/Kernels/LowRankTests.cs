@@ -144,6 +144,52 @@ public sealed class LowRankTests
         }
     }
 
+    /// <summary>What CUDA puts together from products, run on the CPU's products.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Products_put_together_agree(DType activations, DType weights, int[] sizes)
+    {
+        (int rows, int inputs, int outputs, int rank) = (sizes[0], sizes[1], sizes[2], sizes[3]);
+        var random = new RandomTensors(5);
+        using GuardedTensor x = random.Normal([rows, inputs], activations, rowGap: 2);
+        using GuardedTensor a = random.Normal([rank, inputs], weights, rowGap: 1);
+        using GuardedTensor b = random.Normal([outputs, rank], weights, rowGap: 1);
+        using GuardedTensor dy = random.Normal([rows, outputs], activations);
+        foreach (DType saved in new[] { activations, activations == DType.F64 ? DType.F64 : DType.F32 })
+        {
+            using GuardedTensor y = random.Normal([rows, outputs], activations, rowGap: 3);
+            using GuardedTensor s = random.Normal([rows, rank], saved, rowGap: 1);
+            using GuardedTensor dx = random.Normal([rows, inputs], activations, rowGap: 1);
+            using GuardedTensor dA = random.Normal([rank, inputs], weights, rowGap: 2);
+            using GuardedTensor dB = random.Normal([outputs, rank], weights);
+            double[][] exact = Reference(absolute: false);
+            double[][] magnitude = Reference(absolute: true);
+            LowRankCuda.Backward(dy, x, a, b, s, Scale, dx, dA, dB);
+            LowRankCuda.Forward(x, a, b, Scale, y, s);
+            GuardedTensor[] results = [dx, dA, dB, y, s];
+            for (int i = 0; i < results.Length; i++)
+            {
+                var op = new LowRankCase(rows, inputs, outputs, rank, activations, i < 3);
+                KernelAssert.Close(op.RoundedError(results[i].Tensor.DType), op.Name, exact[i], results[i], magnitude[i]);
+            }
+
+            // In double precision, of the values or of their magnitudes.
+            double[][] Reference(bool absolute)
+            {
+                GuardedTensor[] wide =
+                [
+                    .. new[] { x, a, b, dy, y, s, dx, dA, dB }.Select(t => GuardedTensor.From(
+                        absolute ? Absolute(t.ToDoubles()) : t.ToDoubles(), t.Tensor.Shape, DType.F64)),
+                ];
+                LowRank.Backward(wide[3], wide[0], wide[1], wide[2], wide[5], Scale, wide[6], wide[7], wide[8]);
+                LowRank.Forward(wide[0], wide[1], wide[2], Scale, wide[4], wide[5]);
+                double[][] values = [.. new[] { 6, 7, 8, 4, 5 }.Select(i => wide[i].ToDoubles())];
+                Array.ForEach(wide, t => t.Dispose());
+                return values;
+            }
+        }
+    }
+
     [Fact]
     public void Results_do_not_depend_on_the_thread_count() =>
         KernelAssert.SameBitsForEveryThreadCount(() =>

@@ -9,7 +9,8 @@ namespace Engine.Kernels;
 /// </summary>
 /// <remarks>
 /// With s = scale·x·Aᵀ [R, r] and y = y₀ + s·Bᵀ: dB = dyᵀ·s; ds = scale·dy·B is the gradient with respect to x·Aᵀ, so
-/// dA = dsᵀ·x and dx = ds·A. The scale is applied in fp32 and never folded into a stored matrix.
+/// dA = dsᵀ·x and dx = ds·A. The scale is applied in fp32 and never folded into a stored matrix. On CUDA the products take
+/// operands of one dtype: A, B, s and ds are rounded to that of the activations.
 /// A matrix of rank 2 may have a gap between its rows; a tensor of another rank is contiguous and R is the product of all
 /// extents but the last.
 /// </remarks>
@@ -34,6 +35,9 @@ public static class LowRank
         {
             case DeviceKind.Cpu:
                 LowRankCpu.Forward(input, down, up, scale, output, saved);
+                break;
+            case DeviceKind.Cuda:
+                LowRankCuda.Forward(x, a, b, scale, y, s);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
@@ -66,6 +70,9 @@ public static class LowRank
         {
             case DeviceKind.Cpu:
                 LowRankCpu.Backward(gradient, input, down, up, saved, scale, dInput, dDown, dUp);
+                break;
+            case DeviceKind.Cuda:
+                LowRankCuda.Backward(dy, x, a, b, s, scale, dx, dA, dB);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
@@ -109,6 +116,9 @@ public static class LowRank
         {
             case DeviceKind.Cpu:
                 LowRankCpu.ForwardGrouped(input, groups, output);
+                break;
+            case DeviceKind.Cuda:
+                LowRankCuda.ForwardGrouped(x, groups, y);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -43,4 +43,14 @@ public sealed record LowRankCase(int Rows, int Inputs, int Outputs, int Rank, DT
         int depth = Backward ? Math.Max(Rows + Outputs, Rank + Outputs) : Inputs + Rank;
         return ErrorBound.Roundings(dtype, depth + (depth / 384) + 70, "both products' depths, 34 each for partial sums, 2 for scale and addition");
     }
+
+    /// <summary>
+    /// The bound where A, B and s (in the backward B, ds and A) are rounded to the activations' dtype on the way, as on CUDA:
+    /// three roundings more in each product of an output's magnitude.
+    /// </summary>
+    public ErrorBound RoundedError(DType dtype)
+    {
+        ErrorBound bound = Error(dtype);
+        return bound with { Arithmetic = bound.Arithmetic + (3 * ErrorBound.UnitRoundoff(DType)) };
+    }
 }
