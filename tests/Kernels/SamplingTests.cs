@@ -161,6 +161,50 @@ public sealed class SamplingTests
             () => Sampling.Select([1, 2], [2], new SamplingOptions(RepetitionPenalty: 2), 0, 0, 0)).Message);
     }
 
+    /// <summary>A batch chooses what its rows choose alone; damaged rows give −1.</summary>
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    [InlineData(DType.F16)]
+    public void Rows_of_a_batch_choose_what_they_choose_alone(DType dtype)
+    {
+        const int Rows = 5, Size = 400, MaxSeen = 6;
+        using GuardedTensor logits = new RandomTensors(4).Normal([Rows, Size], dtype, 2);
+        float[][] values = [.. logits.ToDoubles().Select(x => (float)x).Chunk(Size)];
+        int[] counts = [0, 6, 1, 9, 3];
+        int[] seenIds = [.. Enumerable.Range(0, Rows * MaxSeen).Select(i => i * 37 % Size)];
+        using Tensor seen = Tensor.From(seenIds, [Rows, MaxSeen], Device.Cpu);
+        using Tensor seenCounts = Tensor.From(counts, [Rows], Device.Cpu);
+        using Tensor ids = Tensor.Empty([Rows], DType.I32, Device.Cpu);
+        foreach (SamplingOptions options in new SamplingOptions[]
+        {
+            SamplingOptions.Greedy, SamplingOptions.Greedy with { RepetitionPenalty = 1.5 }, new(), new(0.7, 20, 0.9, 1.2),
+        })
+        {
+            for (ulong step = 0; step < 20; step++)
+            {
+                double[] uniform = [.. Enumerable.Range(0, Rows).Select(r => Sampling.Uniform(9, (ulong)r, step))];
+                using Tensor draws = Tensor.From(uniform, [Rows], Device.Cpu);
+                Sampling.SelectRows(logits, ids, options, seen, seenCounts, options.Temperature == 0 ? null : draws);
+                int[] expected =
+                [
+                    .. Enumerable.Range(0, Rows).Select(r => Sampling.Select(
+                        values[r], seenIds.AsSpan(r * MaxSeen, Math.Min(counts[r], MaxSeen)), options, 9, (ulong)r, step)),
+                ];
+                Assert.Equal(expected, ids.ToArray<int>());
+            }
+        }
+
+        using Tensor damaged = Tensor.From([1, float.NaN, 2, 3, float.NegativeInfinity, float.NegativeInfinity], [3, 2], Device.Cpu);
+        using Tensor three = Tensor.Empty([3], DType.I32, Device.Cpu);
+        Sampling.SelectRows(damaged, three, SamplingOptions.Greedy);
+        Assert.Equal([-1, 1, -1], three.ToArray<int>());
+        Assert.Throws<EngineDataException>(() => Sampling.RequireIds(three.Span<int>()));
+        Sampling.RequireIds([0, 5]);
+        Assert.Throws<ArgumentNullException>(() => Sampling.SelectRows(damaged, three, new SamplingOptions()));
+        Assert.Throws<ArgumentException>(() => Sampling.SelectRows(damaged, ids, SamplingOptions.Greedy));
+    }
+
     private static double[] Softmax(float[] scores)
     {
         double max = scores.Max();

@@ -4,14 +4,14 @@ using Engine.Tensors;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Chooses the next token from one row of logits on the host. The filters and their order are those of transformers'
+/// Chooses the next token from logits: of one row on the host, or of all rows where they are. The filters and their order are those of transformers'
 /// generate: repetition penalty, temperature, top-k, top-p; then softmax and a draw.
 /// </summary>
 /// <remarks>
 /// A draw is a function of the logits, the options and (seed, row, step) alone: its uniform number comes from the
 /// counter-based <see cref="Philox"/> generator, so that a row of a batch draws what it would draw alone.
 /// </remarks>
-public static unsafe class Sampling
+public static unsafe partial class Sampling
 {
     // Keeps the draws apart from other uses of the same seed.
     private static readonly ulong s_stream = RandomNumbers.StreamOf("sampling");
@@ -19,21 +19,7 @@ public static unsafe class Sampling
     /// <summary>The token with the highest logit, the lowest id among equals.</summary>
     /// <exception cref="ArgumentException">There are no logits.</exception>
     /// <exception cref="EngineDataException">The logits hold NaN, or −∞ only.</exception>
-    public static int Greedy(ReadOnlySpan<float> logits)
-    {
-        if (logits.IsEmpty)
-        {
-            throw new ArgumentException("there are no logits", nameof(logits));
-        }
-
-        float best = TensorPrimitives.Max(logits);
-        if (float.IsNaN(best) || float.IsNegativeInfinity(best))
-        {
-            throw Damaged();
-        }
-
-        return logits.IndexOf(best);
-    }
+    public static int Greedy(ReadOnlySpan<float> logits) => Sound(Best(logits));
 
     /// <summary>The next token.</summary>
     /// <param name="logits">Scores [V].</param>
@@ -48,22 +34,7 @@ public static unsafe class Sampling
         ReadOnlySpan<float> logits, ReadOnlySpan<int> seen, in SamplingOptions options, ulong seed, ulong row, ulong step)
     {
         options.Validate();
-        if (options.Temperature == 0 && options.RepetitionPenalty == 1)
-        {
-            return Greedy(logits);
-        }
-
-        using ScratchBuffer<float> buffer = Scratch.Rent<float>(logits.Length);
-        var scores = new Span<float>(buffer.Pointer, logits.Length);
-        logits.CopyTo(scores);
-        if (options.Temperature == 0)
-        {
-            Penalize(scores, seen, (float)options.RepetitionPenalty);
-            return Greedy(scores);
-        }
-
-        Filter(scores, seen, in options);
-        return Draw(scores, RandomNumbers.Unit(seed, s_stream + row, step));
+        return Sound(Choose(logits, seen, in options, options.Temperature == 0 ? 0 : Uniform(seed, row, step)));
     }
 
     /// <summary>The distribution that <see cref="Select"/> draws from: 0 for tokens the filters remove; temperature above 0.</summary>
@@ -82,7 +53,7 @@ public static unsafe class Sampling
         }
 
         logits.CopyTo(probabilities);
-        Filter(probabilities, seen, in options);
+        Sound(Filter(probabilities, seen, in options));
         float max = TensorPrimitives.Max(probabilities);
         double sum = 0;
         foreach (float score in probabilities)
@@ -96,11 +67,49 @@ public static unsafe class Sampling
         }
     }
 
-    // Scores that are filtered out become −∞.
-    private static void Filter(Span<float> scores, ReadOnlySpan<int> seen, in SamplingOptions options)
+    // The token, or −1 where the logits are damaged.
+    private static int Choose(ReadOnlySpan<float> logits, ReadOnlySpan<int> seen, in SamplingOptions options, double u)
     {
-        // Also finds NaN.
-        _ = Greedy(scores);
+        if (options.Temperature == 0 && options.RepetitionPenalty == 1)
+        {
+            return Best(logits);
+        }
+
+        using ScratchBuffer<float> buffer = Scratch.Rent<float>(logits.Length);
+        var scores = new Span<float>(buffer.Pointer, logits.Length);
+        logits.CopyTo(scores);
+        if (options.Temperature == 0)
+        {
+            Penalize(scores, seen, (float)options.RepetitionPenalty);
+            return Best(scores);
+        }
+
+        return Filter(scores, seen, in options) < 0 ? -1 : Draw(scores, u);
+    }
+
+    // The best token, or −1 where the logits are damaged.
+    private static int Best(ReadOnlySpan<float> logits)
+    {
+        if (logits.IsEmpty)
+        {
+            throw new ArgumentException("there are no logits", nameof(logits));
+        }
+
+        float best = TensorPrimitives.Max(logits);
+        return float.IsNaN(best) || float.IsNegativeInfinity(best) ? -1 : logits.IndexOf(best);
+    }
+
+    private static int Sound(int id) => id >= 0 ? id : throw Damaged();
+
+    // Scores that are filtered out become −∞; returns the best logit's token, or −1 where the logits are damaged.
+    private static int Filter(Span<float> scores, ReadOnlySpan<int> seen, in SamplingOptions options)
+    {
+        int best = Best(scores);
+        if (best < 0)
+        {
+            return best;
+        }
+
         if (options.RepetitionPenalty != 1)
         {
             Penalize(scores, seen, (float)options.RepetitionPenalty);
@@ -120,6 +129,8 @@ public static unsafe class Sampling
         {
             KeepNucleus(scores, options.TopP);
         }
+
+        return best;
     }
 
     private static void Penalize(Span<float> scores, ReadOnlySpan<int> seen, float penalty)
