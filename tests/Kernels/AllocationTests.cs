@@ -5,6 +5,7 @@ namespace Engine.Kernels.Tests;
 
 /// <summary>A warm kernel takes nothing from the managed heap, on one thread or several.</summary>
 [Collection(nameof(CpuParallel))]
+[Trait("Device", "Cpu")]
 public sealed class AllocationTests : IDisposable
 {
     private readonly List<Tensor> _tensors = [];

@@ -28,10 +28,10 @@ public sealed class AttentionParityTests
         using Tensor q = Stored(name + ".q");
         using Tensor k = Stored(name + ".k");
         using Tensor v = Stored(name + ".v");
-        using Tensor keyStart = Tensor.From(starts, [batch, queries], Device.Cpu);
-        using Tensor yStored = Tensor.Zeros(new Shape(shape), DType.F32, Device.Cpu);
+        using Tensor keyStart = Tensor.From(starts, [batch, queries], TestDevice.Current);
+        using Tensor yStored = Tensor.Zeros(new Shape(shape), DType.F32, TestDevice.Current);
         using Tensor y = yStored.Transpose(1, 2);
-        using Tensor lse = Tensor.Empty([batch, heads, queries], DType.F32, Device.Cpu);
+        using Tensor lse = Tensor.Empty([batch, heads, queries], DType.F32, TestDevice.Current);
         float scale = 1 / MathF.Sqrt(shape[3]);
         Attention.Forward(q, k, v, keyStart, keys - queries, scale, y, lse);
 
@@ -55,9 +55,9 @@ public sealed class AttentionParityTests
         }
 
         using Tensor dy = Stored(name + ".dy");
-        using Tensor dqStored = Tensor.Empty(new Shape(shape), DType.F32, Device.Cpu);
-        using Tensor dkStored = Tensor.Empty(new Shape(keyShape), DType.F32, Device.Cpu);
-        using Tensor dvStored = Tensor.Empty(new Shape(keyShape), DType.F32, Device.Cpu);
+        using Tensor dqStored = Tensor.Empty(new Shape(shape), DType.F32, TestDevice.Current);
+        using Tensor dkStored = Tensor.Empty(new Shape(keyShape), DType.F32, TestDevice.Current);
+        using Tensor dvStored = Tensor.Empty(new Shape(keyShape), DType.F32, TestDevice.Current);
         using Tensor dq = dqStored.Transpose(1, 2);
         using Tensor dk = dkStored.Transpose(1, 2);
         using Tensor dv = dvStored.Transpose(1, 2);
@@ -71,7 +71,7 @@ public sealed class AttentionParityTests
     private static Tensor Stored(string name)
     {
         float[] values = Array.ConvertAll(s_fixtures[name], x => (float)x);
-        using Tensor stored = Tensor.From(values, new Shape(s_fixtures.Shape(name)), Device.Cpu);
+        using Tensor stored = Tensor.From(values, new Shape(s_fixtures.Shape(name)), TestDevice.Current);
         return stored.Transpose(1, 2);
     }
 }

@@ -20,7 +20,7 @@ public sealed class AttentionTests
         {
             // Batch, queries, keys, heads, key/value heads, dimension.
             var data = new TheoryData<DType, int[], Start>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
                 data.Add(dtype, [2, 37, 37, 6, 2, 32], Start.Zero);
                 data.Add(dtype, [1, 1, 1, 1, 1, 1], Start.Zero);
@@ -33,6 +33,11 @@ public sealed class AttentionTests
                 data.Add(dtype, [3, 1, 200, 6, 2, 32], Start.LeftPadding);
                 data.Add(dtype, [2, 2, 131, 3, 3, 20], Start.Window);
                 data.Add(dtype, [1, 1, 9, 2, 1, 64], Start.Nothing);
+
+                // Whole tiles and aligned rows.
+                data.Add(dtype, [1, 128, 128, 4, 2, 64], Start.Segments);
+                data.Add(dtype, [2, 64, 64, 2, 2, 128], Start.LeftPadding);
+                data.Add(dtype, [2, 1, 320, 8, 2, 128], Start.Zero);
             }
 
             return data;
@@ -44,7 +49,7 @@ public sealed class AttentionTests
         get
         {
             var data = new TheoryData<DType, int[], Start>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
                 data.Add(dtype, [2, 37, 37, 6, 2, 32], Start.Zero);
                 data.Add(dtype, [1, 1, 1, 1, 1, 1], Start.Zero);
@@ -52,11 +57,17 @@ public sealed class AttentionTests
                 data.Add(dtype, [1, 150, 150, 3, 1, 16], Start.Segments);
                 data.Add(dtype, [1, 130, 130, 2, 1, 80], Start.Window);
                 data.Add(dtype, [2, 34, 34, 2, 1, 8], Start.Nothing);
+                data.Add(dtype, [1, 128, 128, 4, 2, 64], Start.Segments);
+                data.Add(dtype, [2, 64, 64, 2, 2, 128], Start.LeftPadding);
             }
 
             // Long enough for separate tasks for dq and for dk, dv.
             data.Add(DType.F32, [1, 1100, 1100, 2, 1, 64], Start.Window);
-            data.Add(DType.F64, [1, 530, 530, 1, 1, 128], Start.Zero);
+            if (TestDevice.Supports(DType.F64))
+            {
+                data.Add(DType.F64, [1, 530, 530, 1, 1, 128], Start.Zero);
+            }
+
             return data;
         }
     }
@@ -196,9 +207,9 @@ public sealed class AttentionTests
     {
         foreach (Shape shape in new Shape[] { [0, 4, 2, 8], [2, 0, 2, 8] })
         {
-            using Tensor q = Tensor.Empty(shape, DType.F32, Device.Cpu);
-            using Tensor keyStart = Tensor.Zeros([shape[0], shape[1]], DType.I32, Device.Cpu);
-            using Tensor lse = Tensor.Empty([shape[0], 2, shape[1]], DType.F32, Device.Cpu);
+            using Tensor q = Tensor.Empty(shape, DType.F32, TestDevice.Current);
+            using Tensor keyStart = Tensor.Zeros([shape[0], shape[1]], DType.I32, TestDevice.Current);
+            using Tensor lse = Tensor.Empty([shape[0], 2, shape[1]], DType.F32, TestDevice.Current);
             using Tensor o = q.EmptyLike();
             Attention.Forward(q, q, q, keyStart, 0, 1, o, lse);
             Attention.Backward(q, q, q, q, o, lse, keyStart, 1, o, o, o);
@@ -208,10 +219,10 @@ public sealed class AttentionTests
     [Fact]
     public void Arguments_that_do_not_fit_are_named()
     {
-        using Tensor q = Tensor.Zeros([1, 4, 3, 8], DType.F32, Device.Cpu);
-        using Tensor k = Tensor.Zeros([1, 4, 2, 8], DType.F32, Device.Cpu);
-        using Tensor one = Tensor.Zeros([1, 4, 1, 8], DType.F32, Device.Cpu);
-        using Tensor keyStart = Tensor.Zeros([1, 4], DType.I32, Device.Cpu);
+        using Tensor q = Tensor.Zeros([1, 4, 3, 8], DType.F32, TestDevice.Current);
+        using Tensor k = Tensor.Zeros([1, 4, 2, 8], DType.F32, TestDevice.Current);
+        using Tensor one = Tensor.Zeros([1, 4, 1, 8], DType.F32, TestDevice.Current);
+        using Tensor keyStart = Tensor.Zeros([1, 4], DType.I32, TestDevice.Current);
         using Tensor o = q.EmptyLike();
         Assert.Contains("multiple", Assert.Throws<ArgumentException>(() => Attention.Forward(q, k, k, keyStart, 0, 1, o, null)).Message);
         Assert.Contains("keys 1 to 4", Assert.Throws<ArgumentException>(() => Attention.Forward(q, one, one, keyStart, 1, 1, o, null)).Message);
@@ -241,11 +252,5 @@ public sealed class AttentionTests
         return starts;
     }
 
-    private static unsafe GuardedTensor Compact(Tensor tensor)
-    {
-        double[] values = tensor.DType == DType.F32
-            ? Array.ConvertAll(tensor.ToArray<float>(), x => (double)x)
-            : Array.ConvertAll(tensor.ToArray<BFloat16>(), x => (double)(float)x);
-        return GuardedTensor.From(values, tensor.Shape, tensor.DType);
-    }
+    private static GuardedTensor Compact(Tensor tensor) => GuardedTensor.From(tensor.ToDoubles(), tensor.Shape, tensor.DType);
 }

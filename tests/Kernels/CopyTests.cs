@@ -56,12 +56,12 @@ public sealed class CopyTests
     [Fact]
     public void Bytes_longs_scalars_and_empty_tensors_are_copied()
     {
-        using Tensor bytes = Tensor.From<byte>([1, 2, 3, 4, 5, 6], [2, 3], Device.Cpu);
-        using Tensor longs = Tensor.From<long>([1, 2, 3, 4, 5, 6], [2, 3], Device.Cpu);
+        using Tensor bytes = Tensor.From<byte>([1, 2, 3, 4, 5, 6], [2, 3], TestDevice.Current);
+        using Tensor longs = Tensor.From<long>([1, 2, 3, 4, 5, 6], [2, 3], TestDevice.Current);
         using Tensor turnedBytes = bytes.Transpose(0, 1);
         using Tensor turnedLongs = longs.Transpose(0, 1);
-        using Tensor bytesOut = Tensor.Empty([3, 2], DType.U8, Device.Cpu);
-        using Tensor longsOut = Tensor.Empty([3, 2], DType.I64, Device.Cpu);
+        using Tensor bytesOut = Tensor.Empty([3, 2], DType.U8, TestDevice.Current);
+        using Tensor longsOut = Tensor.Empty([3, 2], DType.I64, TestDevice.Current);
         Copy.Run(turnedBytes, bytesOut);
         Copy.Run(turnedLongs, longsOut);
         Assert.Equal([1, 4, 2, 5, 3, 6], bytesOut.ToArray<byte>());

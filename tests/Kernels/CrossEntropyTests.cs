@@ -11,9 +11,9 @@ public sealed class CrossEntropyTests
         get
         {
             var data = new TheoryData<DType, int, int>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
-                foreach ((int rows, int vocabulary) in new[] { (0, 5), (1, 1), (3, 7), (5, 1024), (4, 3011) })
+                foreach ((int rows, int vocabulary) in new[] { (0, 5), (1, 1), (3, 7), (5, 1024), (4, 3011), (2, 32000) })
                 {
                     data.Add(dtype, rows, vocabulary);
                 }
@@ -30,11 +30,13 @@ public sealed class CrossEntropyTests
         const float Scale = 0.37f;
         var random = new RandomTensors(1);
         using GuardedTensor logits = random.Normal([rows, vocabulary], dtype, deviation: 4, mean: 3);
-        using GuardedTensor labels = random.Integers([rows], 0, vocabulary);
+        int[] labelIds = random.Integers(rows, 0, vocabulary);
         if (rows > 2)
         {
-            labels.Tensor.Span<int>()[1] = CrossEntropy.IgnoredLabel;
+            labelIds[1] = CrossEntropy.IgnoredLabel;
         }
+
+        using GuardedTensor labels = GuardedTensor.From(labelIds, [rows]);
 
         DType statistics = dtype == DType.F64 ? DType.F64 : DType.F32;
         using GuardedTensor losses = GuardedTensor.Empty([rows], statistics);
@@ -46,7 +48,7 @@ public sealed class CrossEntropyTests
         double[] magnitude = new double[x.Length];
         for (int r = 0; r < rows; r++)
         {
-            int label = labels.Tensor.Span<int>()[r];
+            int label = labelIds[r];
             if (label == CrossEntropy.IgnoredLabel)
             {
                 continue;
@@ -178,7 +180,9 @@ public sealed class CrossEntropyTests
         Assert.True(double.IsNaN(losses.ToDoubles()[0]));
     }
 
+    // A GPU does not report what it finds in its operands.
     [Theory]
+    [Trait("Device", "Cpu")]
     [InlineData(-1)]
     [InlineData(5)]
     [InlineData(-101)]

@@ -11,7 +11,7 @@ public sealed class DoraTests
         get
         {
             var data = new TheoryData<DType, int, int, int, bool>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
                 foreach ((int n, int k, int r) in new[] { (1, 1, 1), (5, 7, 2), (17, 33, 4), (50, 129, 8) })
                 {
@@ -81,8 +81,8 @@ public sealed class DoraTests
     [Theory]
     [InlineData(DType.F32, false)]
     [InlineData(DType.F32, true)]
-    [InlineData(DType.F64, false)]
-    [InlineData(DType.F64, true)]
+    [DoubleData(DType.F64, false)]
+    [DoubleData(DType.F64, true)]
     public void Ratio_and_scaling_round_once(DType dtype, bool transposed)
     {
         var random = new RandomTensors(4);
@@ -103,10 +103,10 @@ public sealed class DoraTests
     [Fact]
     public void Wrong_shapes_are_refused()
     {
-        using Tensor w = Tensor.Zeros([4, 6], DType.F32, Device.Cpu);
-        using Tensor a = Tensor.Zeros([2, 5], DType.F32, Device.Cpu);
-        using Tensor b = Tensor.Zeros([4, 2], DType.F32, Device.Cpu);
-        using Tensor norm = Tensor.Zeros([4], DType.F32, Device.Cpu);
+        using Tensor w = Tensor.Zeros([4, 6], DType.F32, TestDevice.Current);
+        using Tensor a = Tensor.Zeros([2, 5], DType.F32, TestDevice.Current);
+        using Tensor b = Tensor.Zeros([4, 2], DType.F32, TestDevice.Current);
+        using Tensor norm = Tensor.Zeros([4], DType.F32, TestDevice.Current);
         ArgumentException error = Assert.Throws<ArgumentException>(() => Dora.WeightNorm(w, a, b, 1, false, norm));
         Assert.Contains("[2, 6]", error.Message, StringComparison.Ordinal);
     }

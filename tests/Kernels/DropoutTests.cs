@@ -6,7 +6,7 @@ namespace Engine.Kernels.Tests;
 [Collection(nameof(CpuParallel))]
 public sealed unsafe class DropoutTests
 {
-    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 6, 41, 2050);
+    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 6, 41, 2050, 4096);
 
     [Theory]
     [MemberData(nameof(Cases))]
@@ -58,6 +58,7 @@ public sealed unsafe class DropoutTests
     }
 
     [Fact]
+    [Trait("Device", "Cpu")]
     public void Many_blocks_at_once_are_the_blocks_one_by_one()
     {
         const ulong First = 0xFFFFFFFE;

@@ -15,7 +15,8 @@ public sealed class EmbeddingTests
         const int Vocabulary = 11;
         const int Width = 19;
         var random = new RandomTensors(1);
-        using GuardedTensor ids = random.Integers([count], 0, Vocabulary);
+        int[] rowIds = random.Integers(count, 0, Vocabulary);
+        using GuardedTensor ids = GuardedTensor.From(rowIds, [count]);
         using GuardedTensor table = random.Normal([Vocabulary, Width], dtype);
         using GuardedTensor y = GuardedTensor.Empty([count, Width], dtype);
         using GuardedTensor dy = random.Normal([count, Width], dtype);
@@ -26,7 +27,7 @@ public sealed class EmbeddingTests
         double[] gathered = new double[count * Width];
         for (int i = 0; i < gathered.Length; i++)
         {
-            int element = (ids.Tensor.Span<int>()[i / Width] * Width) + (i % Width);
+            int element = (rowIds[i / Width] * Width) + (i % Width);
             gathered[i] = values[element];
             sums[element] += rows[i];
             magnitudes[element] += Math.Abs(rows[i]);
@@ -38,14 +39,17 @@ public sealed class EmbeddingTests
         KernelAssert.Close(new EmbeddingCase(count, Vocabulary, Width, dtype, Backward: true), sums, table, magnitudes);
     }
 
-    [Fact]
-    public void Rows_without_an_id_keep_their_bits()
+    [Theory]
+    [InlineData(DType.F32)]
+    [DoubleData(DType.F64)]
+    public void Rows_without_an_id_keep_their_bits(DType dtype)
     {
         using GuardedTensor ids = GuardedTensor.From([4, 1, 4, 4], [2, 2]);
         using GuardedTensor dy = GuardedTensor.From([1, 2, 4, 8], [2, 2, 1], DType.F32);
-        using GuardedTensor table = GuardedTensor.From([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [6, 1], DType.F64);
+        using GuardedTensor table = GuardedTensor.From([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [6, 1], dtype);
+        using GuardedTensor expected = GuardedTensor.From([0.1, 0.2 + 2, 0.3, 0.4, 0.5 + 1 + 4 + 8, 0.6], [6, 1], dtype);
         Embedding.Backward(ids, dy, table);
-        Assert.Equal([0.1, 0.2 + 2, 0.3, 0.4, 0.5 + 1 + 4 + 8, 0.6], table.ToDoubles());
+        Assert.Equal(expected.ToBytes(), table.ToBytes());
     }
 
     [Theory]
@@ -84,7 +88,9 @@ public sealed class EmbeddingTests
         Assert.Equal([0, 0, 0, 0], zeros.ToDoubles());
     }
 
+    // A GPU does not report what it finds in its operands.
     [Theory]
+    [Trait("Device", "Cpu")]
     [InlineData(int.MaxValue)]
     [InlineData(3)]
     public void An_id_outside_the_table_is_named(int id)

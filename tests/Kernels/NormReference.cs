@@ -36,9 +36,9 @@ internal sealed class NormReference : IDisposable
         get
         {
             var data = new TheoryData<DType, int, int>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
-                foreach ((int rows, int columns) in new[] { (0, 8), (1, 1), (5, 1), (1, 77), (7, 64), (70, 333) })
+                foreach ((int rows, int columns) in new[] { (0, 8), (1, 1), (5, 1), (1, 77), (7, 64), (70, 333), (3, 4096), (2, 20000) })
                 {
                     data.Add(dtype, rows, columns);
                 }

@@ -67,17 +67,5 @@ internal sealed class ParityFixtures
     }
 
     /// <summary>A file of the fixtures.</summary>
-    public static string File(string name)
-    {
-        for (string? at = AppContext.BaseDirectory; at is not null; at = Path.GetDirectoryName(at))
-        {
-            string candidate = Path.Combine(at, "tests", "fixtures", "parity", name);
-            if (System.IO.File.Exists(candidate))
-            {
-                return candidate;
-            }
-        }
-
-        throw new FileNotFoundException($"tests/fixtures/parity/{name} is not above the test program");
-    }
+    public static string File(string name) => Repository.PathOf("tests/fixtures/parity/" + name);
 }

@@ -1,5 +1,6 @@
 namespace Engine.Kernels.Tests;
 
+[Trait("Device", "Cpu")]
 public class PhiloxTests
 {
     // Known answers of Philox4x32-10 from the Random123 distribution (kat_vectors): all zero, all ones, digits of pi.

@@ -1,5 +1,6 @@
 namespace Engine.Kernels.Tests;
 
+[Trait("Device", "Cpu")]
 public sealed class RandomNumbersTests
 {
     private const int Count = 200_000;

@@ -12,15 +12,18 @@ internal sealed class RandomTensors(int seed)
         GuardedTensor.From(Values(shape.Elements, deviation, mean), shape, dtype, rowGap);
 
     /// <summary>Integers from <paramref name="low"/> (inclusive) to <paramref name="high"/> (exclusive).</summary>
-    public GuardedTensor Integers(Shape shape, int low, int high)
+    public GuardedTensor Integers(Shape shape, int low, int high) => GuardedTensor.From(Integers(shape.Elements, low, high), shape);
+
+    /// <inheritdoc cref="Integers(Shape, int, int)"/>
+    public int[] Integers(long count, int low, int high)
     {
-        var values = new int[shape.Elements];
+        var values = new int[count];
         for (int i = 0; i < values.Length; i++)
         {
             values[i] = _random.Next(low, high);
         }
 
-        return GuardedTensor.From(values, shape);
+        return values;
     }
 
     /// <summary>Normal values (Box and Muller, 1958).</summary>

@@ -3,6 +3,7 @@ using Engine.Tensors;
 
 namespace Engine.Kernels.Tests;
 
+[Trait("Device", "Cpu")]
 public sealed class SamplingTests
 {
     /// <summary>What transformers' processors leave of a distribution (tests/fixtures/parity, written by its make.py).</summary>

@@ -6,7 +6,7 @@ namespace Engine.Kernels.Tests;
 [Collection(nameof(CpuParallel))]
 public sealed class SiluTests
 {
-    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 7, 33, 2500);
+    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 7, 33, 2500, 4096);
 
     [Theory]
     [MemberData(nameof(Cases))]

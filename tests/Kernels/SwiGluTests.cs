@@ -6,7 +6,7 @@ namespace Engine.Kernels.Tests;
 [Collection(nameof(CpuParallel))]
 public sealed class SwiGluTests
 {
-    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 9, 2051);
+    public static TheoryData<DType, int> Cases => KernelAssert.FloatTypesWith(0, 1, 9, 2051, 4096);
 
     [Theory]
     [MemberData(nameof(Cases))]

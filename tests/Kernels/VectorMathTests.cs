@@ -4,6 +4,7 @@ using Engine.Kernels.Cpu;
 
 namespace Engine.Kernels.Tests;
 
+[Trait("Device", "Cpu")]
 public sealed class VectorMathTests
 {
     private const double U = 1.0 / (1 << 24);

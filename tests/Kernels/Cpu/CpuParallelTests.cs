@@ -3,6 +3,7 @@ using Engine.Kernels.Cpu;
 namespace Engine.Kernels.Tests.Cpu;
 
 [Collection(nameof(CpuParallel))]
+[Trait("Device", "Cpu")]
 public sealed class CpuParallelTests : IDisposable
 {
     private readonly int _threads = CpuParallel.ThreadCount;

@@ -5,6 +5,7 @@ namespace Engine.Kernels.Tests.MatMul;
 
 /// <summary>Empty sizes, special values, arguments and allocation of the matrix product.</summary>
 [Collection(nameof(CpuParallel))]
+[Trait("Device", "Cpu")]
 public sealed unsafe class CpuGemmEdgeTests
 {
     [Theory]

@@ -5,6 +5,7 @@ namespace Engine.Kernels.Tests.MatMul;
 
 /// <summary>The matrix product against a naive reference in double, within the bound that <see cref="GemmCase"/> derives.</summary>
 [Collection(nameof(CpuParallel))]
+[Trait("Device", "Cpu")]
 public sealed class CpuGemmTests : IDisposable
 {
     private static readonly int[] s_sizes = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 65, 127, 129];

@@ -9,7 +9,7 @@ public sealed class MatMulTensorTests
     [InlineData(false, false, DType.F32, DType.F32)]
     [InlineData(true, false, DType.F32, DType.F32)]
     [InlineData(false, true, DType.BF16, DType.F32)]
-    [InlineData(true, true, DType.F64, DType.F64)]
+    [DoubleData(true, true, DType.F64, DType.F64)]
     [InlineData(false, true, DType.F16, DType.BF16)]
     public void Gaps_between_rows_and_mixed_dtypes(bool transA, bool transB, DType typeA, DType typeB)
     {
@@ -43,15 +43,15 @@ public sealed class MatMulTensorTests
     [Fact]
     public void What_does_not_fit_is_refused()
     {
-        using Tensor a = Tensor.Zeros([3, 4], DType.F32, Device.Cpu);
-        using Tensor b = Tensor.Zeros([5, 6], DType.F32, Device.Cpu);
-        using Tensor c = Tensor.Zeros([3, 6], DType.F32, Device.Cpu);
-        using Tensor wide = Tensor.Zeros([4, 6], DType.F64, Device.Cpu);
-        using Tensor turned = Tensor.Zeros([4, 3], DType.F32, Device.Cpu);
+        using Tensor a = Tensor.Zeros([3, 4], DType.F32, TestDevice.Current);
+        using Tensor b = Tensor.Zeros([5, 6], DType.F32, TestDevice.Current);
+        using Tensor c = Tensor.Zeros([3, 6], DType.F32, TestDevice.Current);
+        using Tensor wide = Tensor.Zeros([4, 6], DType.F64, TestDevice.Current);
+        using Tensor turned = Tensor.Zeros([4, 3], DType.F32, TestDevice.Current);
         using Tensor view = turned.Transpose(0, 1);
         Assert.Contains("b", Assert.Throws<ArgumentException>(() => Kernels.MatMul.Run(a, false, b, false, c)).ParamName);
         Assert.Throws<ArgumentException>(() => Kernels.MatMul.Run(a, false, wide, false, c));
-        using Tensor good = Tensor.Zeros([4, 6], DType.F32, Device.Cpu);
+        using Tensor good = Tensor.Zeros([4, 6], DType.F32, TestDevice.Current);
         Assert.Throws<ArgumentException>(() => Kernels.MatMul.Run(view, false, good, false, c));
         Assert.Throws<ArgumentException>(() => Kernels.MatMul.Run(a, false, good, false, turned));
     }
