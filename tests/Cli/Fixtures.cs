@@ -12,7 +12,7 @@ namespace Engine.Cli.Tests;
 internal static class Fixtures
 {
     /// <summary>The files that PyTorch, transformers and PEFT wrote.</summary>
-    public static string Parity { get; } = Find();
+    public static string Parity { get; } = Repository.PathOf("tests/fixtures/parity");
 
     /// <summary>A small Llama of random weights without a tokenizer: vocabulary 71, at most 256 positions.</summary>
     public static string Llama { get; } = Path.Combine(Parity, "arch", "llama");
@@ -90,18 +90,4 @@ internal static class Fixtures
     }
 
     public static JsonDocument Json(params string[] path) => JsonDocument.Parse(File.ReadAllBytes(Path.Combine([Parity, .. path])));
-
-    private static string Find()
-    {
-        for (DirectoryInfo? directory = new(AppContext.BaseDirectory); directory is not null; directory = directory.Parent)
-        {
-            string candidate = Path.Combine(directory.FullName, "tests", "fixtures", "parity");
-            if (Directory.Exists(candidate))
-            {
-                return candidate;
-            }
-        }
-
-        throw new DirectoryNotFoundException("tests/fixtures/parity is above none of the directories from the test program up");
-    }
 }

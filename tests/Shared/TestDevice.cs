@@ -27,6 +27,24 @@ internal static class TestDevice
     public static IReadOnlyList<DType> FloatTypes { get; } =
         IsCuda ? [DType.F32, DType.BF16, DType.F16] : [DType.F32, DType.F64, DType.BF16, DType.F16];
 
+    /// <summary>Until it is disposed, steps are not recorded and replayed, for a test that copies in the middle of them.</summary>
+    public static IDisposable WithoutGraphs() => new Eager(IsCuda ? CudaDevice.Get() : null);
+
     /// <summary>Whether the device computes in a dtype: double precision is the CPU's alone.</summary>
     public static bool Supports(DType dtype) => !IsCuda || dtype != DType.F64;
+
+    private sealed class Eager : IDisposable
+    {
+        private readonly CudaDevice? _device;
+        private readonly bool _before;
+
+        public Eager(CudaDevice? device)
+        {
+            _device = device;
+            _before = device?.UsesGraphs ?? false;
+            device?.UsesGraphs = false;
+        }
+
+        public void Dispose() => _device?.UsesGraphs = _before;
+    }
 }

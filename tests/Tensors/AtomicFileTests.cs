@@ -2,6 +2,7 @@ using System.Text;
 
 namespace Engine.Tensors.Tests;
 
+[Trait("Device", "Cpu")]
 public sealed class AtomicFileTests : IDisposable
 {
     private readonly TemporaryDirectory _directory = new();

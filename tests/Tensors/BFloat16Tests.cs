@@ -1,5 +1,6 @@
 namespace Engine.Tensors.Tests;
 
+[Trait("Device", "Cpu")]
 public class BFloat16Tests
 {
     // Largest finite bfloat16, (2 − 2⁻⁷) · 2¹²⁷, and half the distance to what would be the next one, 2¹²⁸.

@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 namespace Engine.Tensors.Tests;
 
 /// <summary>Many threads on one device: no block has two holders, no share is lost, nothing is freed twice.</summary>
+[Trait("Device", "Cpu")]
 public sealed class ConcurrencyTests : IDisposable
 {
     private const int ThreadCount = 8;

@@ -1,5 +1,6 @@
 namespace Engine.Tensors.Tests;
 
+[Trait("Device", "Cpu")]
 public class DTypeTests
 {
     [Theory]

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Engine.Tensors.Tests;
 
+[Trait("Device", "Cpu")]
 public class LeakReportTests
 {
     [Fact]

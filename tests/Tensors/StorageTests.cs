@@ -1,5 +1,6 @@
 namespace Engine.Tensors.Tests;
 
+[Trait("Device", "Cpu")]
 public sealed class StorageTests : IDisposable
 {
     private readonly CpuDevice _device = new();

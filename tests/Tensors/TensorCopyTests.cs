@@ -1,6 +1,7 @@
 namespace Engine.Tensors.Tests;
 
 /// <summary>Creating, filling, reading, cloning and moving tensors, and what each refuses.</summary>
+[Trait("Device", "Cpu")]
 public sealed class TensorCopyTests : IDisposable
 {
     private readonly CpuDevice _device = new();

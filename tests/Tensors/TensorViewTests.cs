@@ -1,6 +1,7 @@
 namespace Engine.Tensors.Tests;
 
 /// <summary>Views over one tensor of 0, 1, 2, …: what they see, that they share, and that they let go.</summary>
+[Trait("Device", "Cpu")]
 public sealed class TensorViewTests : IDisposable
 {
     private readonly CpuDevice _device = new();

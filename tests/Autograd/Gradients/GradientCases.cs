@@ -102,7 +102,7 @@ internal static partial class GradientCases
         {
             yield return new(nameof(Ops.ScaleColumns), bias ? "bias" : "", d =>
             {
-                Tensor norm = Tensor.From(Array.ConvertAll(Leaves.Values(9, 4), x => 0.5 + Math.Abs(x)), [9], d);
+                Tensor norm = Leaves.Of(Array.ConvertAll(Leaves.Values(9, 4), x => 0.5 + Math.Abs(x)), [9], d);
                 Variable x = Leaves.Normal(d, [5, 9], 1);
                 Variable c = Leaves.Normal(d, [9], 2);
                 return bias

@@ -9,8 +9,8 @@ internal static partial class GradientCases
     {
         yield return new(nameof(Ops.Rope), "", d =>
         {
-            Tensor cos = Tensor.From(Table(Math.Cos), [11, 3], d);
-            Tensor sin = Tensor.From(Table(Math.Sin), [11, 3], d);
+            Tensor cos = Leaves.Of(Table(Math.Cos), [11, 3], d);
+            Tensor sin = Leaves.Of(Table(Math.Sin), [11, 3], d);
             Tensor positions = Tensor.From([0, 1, 2, 3, 4, 6, 10, 3, 0, 1], [2, 5], d);
             return new(d, (t, v) => t.Rope(v[0], cos, sin, positions), [Leaves.Normal(d, [2, 5, 3, 6], 1)], cos, sin, positions);
         });
@@ -47,14 +47,14 @@ internal static partial class GradientCases
         yield return new(nameof(Ops.CrossEntropy), "", d =>
         {
             Tensor labels = Tensor.From([-100, 3, 0, -100, 10], [5], d);
-            Tensor losses = Tensor.Empty([5], DType.F64, d);
+            Tensor losses = Tensor.Empty([5], Leaves.Precision, d);
             return new(
                 d, (t, v) => t.CrossEntropy(v[0], labels, 0.5f, losses), [Leaves.Normal(d, [5, 11], 1, 2)], labels, losses);
         });
         yield return new(nameof(Ops.CrossEntropy), "large logits", d =>
         {
             Tensor labels = Tensor.From([52, 3, 0], [3], d);
-            Tensor losses = Tensor.Empty([3], DType.F64, d);
+            Tensor losses = Tensor.Empty([3], Leaves.Precision, d);
             return new(
                 d, (t, v) => t.CrossEntropy(v[0], labels, 0.5f, losses), [Leaves.Normal(d, [3, 53], 1, 30)], labels, losses);
         });
@@ -66,7 +66,7 @@ internal static partial class GradientCases
         {
             Tensor ids = Tensor.From([3, 1, 3, 0, 5, 3], [6], d);
             Tensor labels = Tensor.From([1, 3, -100, 5, 3, 6], [6], d);
-            Tensor losses = Tensor.Empty([6], DType.F64, d);
+            Tensor losses = Tensor.Empty([6], Leaves.Precision, d);
             return new(
                 d,
                 (t, v) =>
@@ -102,7 +102,7 @@ internal static partial class GradientCases
         new(nameof(Ops.HeadCrossEntropy), circumstances, d =>
         {
             Tensor labels = Tensor.From([.. Enumerable.Range(0, rows).Select(i => i % 4 == 1 ? -100 : i * 3 % vocabulary)], [rows], d);
-            Tensor losses = Tensor.Empty([rows], DType.F64, d);
+            Tensor losses = Tensor.Empty([rows], Leaves.Precision, d);
             return new(
                 d,
                 (t, v) => t.HeadCrossEntropy(v[0], v[1], labels, 0.125f, losses),

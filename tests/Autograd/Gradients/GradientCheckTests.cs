@@ -3,6 +3,7 @@ using Engine.Tensors;
 namespace Engine.Autograd.Tests.Gradients;
 
 /// <summary>The gradient check tells right gradients from wrong ones. The op under test is y = x³.</summary>
+[Trait("Device", "Cpu")]
 public sealed class GradientCheckTests
 {
     [Fact]

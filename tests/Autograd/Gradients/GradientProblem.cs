@@ -2,13 +2,13 @@ using Engine.Tensors;
 
 namespace Engine.Autograd.Tests.Gradients;
 
-/// <summary>One op with its inputs, float64, on a device of its own so that leaks show.</summary>
+/// <summary>One op with its inputs, float64 (float32 on a GPU), on a device whose storages are counted so that leaks show.</summary>
 /// <param name="Device">Where everything is.</param>
 /// <param name="Function">The op, with whatever it needs around it.</param>
 /// <param name="Inputs">Trainable leaves.</param>
 /// <param name="Constants">Tensors the function uses beside them.</param>
 internal sealed record GradientProblem(
-    CpuDevice Device, Func<Tape, Variable[], Variable> Function, Variable[] Inputs, params Tensor[] Constants) : IDisposable
+    CountedDevice Device, Func<Tape, Variable[], Variable> Function, Variable[] Inputs, params Tensor[] Constants) : IDisposable
 {
     public void Dispose()
     {
@@ -30,7 +30,7 @@ internal sealed record GradientProblem(
 /// <param name="Create">Makes inputs and function on a device.</param>
 /// <param name="WithoutInfluence">Inputs on which the result does not depend: their gradient is 0.</param>
 internal sealed record GradientCase(
-    string Op, string Circumstances, Func<CpuDevice, GradientProblem> Create, params int[] WithoutInfluence)
+    string Op, string Circumstances, Func<CountedDevice, GradientProblem> Create, params int[] WithoutInfluence)
 {
     public string Name => Circumstances.Length == 0 ? Op : $"{Op}, {Circumstances}";
 }

@@ -36,14 +36,14 @@ public sealed class AdamWOptimizerTests
             optimizer.Step(o.GetProperty("lr").GetDouble());
             Assert.Equal(t, optimizer.Steps);
             Assert.Null(p.Gradient);
-            s_fixtures.AssertAsGoodAsReference($"{name}.p{t}", Doubles(p.Value));
+            s_fixtures.AssertAsGoodAsReference($"{name}.p{t}", p.Value.ToDoubles());
         }
 
         Dictionary<string, Tensor> state = optimizer.State().ToDictionary(s => s.Name, s => s.Tensor);
         Assert.Equal(["p#exp_avg", "p#exp_avg_sq"], state.Keys);
         Assert.Equal(2 * 4 * p.Value.Elements, optimizer.StateBytes);
-        s_fixtures.AssertAsGoodAsReference(name + ".m5", Doubles(state["p#exp_avg"]));
-        s_fixtures.AssertAsGoodAsReference(name + ".v5", Doubles(state["p#exp_avg_sq"]));
+        s_fixtures.AssertAsGoodAsReference(name + ".m5", state["p#exp_avg"].ToDoubles());
+        s_fixtures.AssertAsGoodAsReference(name + ".v5", state["p#exp_avg_sq"].ToDoubles());
     }
 
     [Theory]
@@ -129,15 +129,15 @@ public sealed class AdamWOptimizerTests
     {
         // Steps of 1e-4 on weights of order one: a bf16 weight alone, with 8 bits, would never move.
         using Variable half = Parameter(Leaves.Values(33, 1), dtype, "p");
-        using Variable single = Parameter(Doubles(half.Value), DType.F32, "p");
-        double[] before = Doubles(half.Value);
+        using Variable single = Parameter(half.Value.ToDoubles(), DType.F32, "p");
+        double[] before = half.Value.ToDoubles();
         using var optimizer = new AdamWOptimizer([half], new AdamWOptions());
         using var reference = new AdamWOptimizer([single], new AdamWOptions());
         for (int t = 0; t < 100; t++)
         {
             using Tensor gradient = Make(Leaves.Values(33, 50), dtype);
             half.AccumulateGradient(gradient.Share());
-            single.AccumulateGradient(Make(Doubles(gradient), DType.F32));
+            single.AccumulateGradient(Make(gradient.ToDoubles(), DType.F32));
             optimizer.Step(1e-4);
             reference.Step(1e-4);
         }
@@ -148,8 +148,8 @@ public sealed class AdamWOptimizerTests
         Assert.Equal(single.Value.ToArray<float>(), state["p#master"].ToArray<float>());
         using Tensor rounded = single.Value.EmptyLike(dtype);
         Cast.Run(single.Value, rounded);
-        Assert.Equal(Doubles(rounded), Doubles(half.Value));
-        Assert.NotEqual(before, Doubles(half.Value));
+        Assert.Equal(rounded.ToDoubles(), half.Value.ToDoubles());
+        Assert.NotEqual(before, half.Value.ToDoubles());
     }
 
     [Fact]
@@ -172,15 +172,15 @@ public sealed class AdamWOptimizerTests
         second.Restore(first.Steps);
         Steps(first, [a, b], 3, 3);
         Steps(second, [a2, b2], 3, 3);
-        Assert.Equal(a.Value.HostBytes().ToArray(), a2.Value.HostBytes().ToArray());
-        Assert.Equal(b.Value.HostBytes().ToArray(), b2.Value.HostBytes().ToArray());
+        Assert.Equal(a.Value.ToBytes(), a2.Value.ToBytes());
+        Assert.Equal(b.Value.ToBytes(), b2.Value.ToBytes());
         Assert.Equal(6, second.Steps);
     }
 
     [Fact]
     public void A_parameter_without_a_name_cannot_be_saved()
     {
-        using Variable nameless = new(Tensor.Zeros([2], DType.F32, Device.Cpu), requiresGrad: true);
+        using Variable nameless = new(Tensor.Zeros([2], DType.F32, TestDevice.Current), requiresGrad: true);
         using var optimizer = new AdamWOptimizer([nameless], new AdamWOptions());
         Assert.Throws<InvalidOperationException>(() => optimizer.State().ToList());
     }
@@ -188,7 +188,7 @@ public sealed class AdamWOptimizerTests
     [Fact]
     public void Nothing_is_left_when_all_is_disposed()
     {
-        var device = new CpuDevice();
+        var device = new CountedDevice();
         using (Variable a = Leaves.Single(device, [5, 3], 1))
         using (Variable b = new(Tensor.Zeros([4], DType.BF16, device), requiresGrad: true, "b"))
         using (var optimizer = new AdamWOptimizer([a, b], new AdamWOptions()))
@@ -219,16 +219,9 @@ public sealed class AdamWOptimizerTests
 
     private static Tensor Make(double[] values, DType dtype)
     {
-        using Tensor single = Tensor.From(Array.ConvertAll(values, x => (float)x), [values.Length], Device.Cpu);
+        using Tensor single = Tensor.From(Array.ConvertAll(values, x => (float)x), [values.Length], TestDevice.Current);
         Tensor result = single.EmptyLike(dtype);
         Cast.Run(single, result);
         return result;
-    }
-
-    private static double[] Doubles(Tensor tensor)
-    {
-        using Tensor wide = tensor.EmptyLike(DType.F64);
-        Cast.Run(tensor, wide);
-        return wide.ToArray<double>();
     }
 }

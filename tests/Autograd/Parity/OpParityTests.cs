@@ -32,6 +32,7 @@ public sealed class OpParityTests
     }
 
     [Theory]
+    [Trait("Device", "Cpu")]
     [MemberData(nameof(Cases))]
     public void Results_and_gradients_match_in_f64(string name)
     {

@@ -67,7 +67,7 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
     public double[] Result(Tensor tensor)
     {
         using Tensor ours = IsHeads ? tensor.Transpose(1, 2) : tensor.Share();
-        return dtype == DType.F64 ? ours.ToArray<double>() : Array.ConvertAll(ours.ToArray<float>(), x => (double)x);
+        return ours.ToDoubles();
     }
 
     public void Dispose()
@@ -96,7 +96,7 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
     {
         Tensor labels = Integers("labels");
         int counted = fixtures[name + ".labels"].Count(l => l >= 0);
-        Tensor losses = Own(Tensors.Tensor.Empty(labels.Shape, dtype, Device.Cpu));
+        Tensor losses = Own(Tensors.Tensor.Empty(labels.Shape, dtype, TestDevice.Current));
         return tape.CrossEntropy(Leaf("logits"), labels, 1f / counted, losses);
     }
 
@@ -113,7 +113,7 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
             starts[row] = first < 0 || valid[row] == 0 ? shape[2] : first;
         }
 
-        Tensor keyStart = Own(Tensors.Tensor.From(starts, [shape[0], shape[1]], Device.Cpu));
+        Tensor keyStart = Own(Tensors.Tensor.From(starts, [shape[0], shape[1]], TestDevice.Current));
         return tape.Attention(HeadsLeaf("q"), HeadsLeaf("k"), HeadsLeaf("v"), keyStart, 1 / MathF.Sqrt(fixtures.Shape(name + ".q")[3]));
     }
 
@@ -158,13 +158,13 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
     }
 
     private Tensor Integers(string input) => Own(Tensors.Tensor.From(
-        Array.ConvertAll(fixtures[$"{name}.{input}"], x => (int)x), new Shape(fixtures.Shape($"{name}.{input}")), Device.Cpu));
+        Array.ConvertAll(fixtures[$"{name}.{input}"], x => (int)x), new Shape(fixtures.Shape($"{name}.{input}")), TestDevice.Current));
 
     private Tensor Tensor(string tensor, Shape shape) => Make(fixtures[tensor], shape);
 
     private Tensor Make(double[] values, Shape shape) => dtype == DType.F64
-        ? Tensors.Tensor.From(values, shape, Device.Cpu)
-        : Tensors.Tensor.From(Array.ConvertAll(values, x => (float)x), shape, Device.Cpu);
+        ? Tensors.Tensor.From(values, shape, TestDevice.Current)
+        : Tensors.Tensor.From(Array.ConvertAll(values, x => (float)x), shape, TestDevice.Current);
 
     private static Shape Flat(int[] shape) => shape.Length switch
     {

@@ -10,7 +10,7 @@ public sealed class CheckpointTests : IDisposable
     private const int Width = 32;
     private const int Blocks = 8;
 
-    private readonly CpuDevice _device = new();
+    private readonly CountedDevice _device = new();
 
     public void Dispose() => Assert.Equal(0, _device.LiveStorages);
 

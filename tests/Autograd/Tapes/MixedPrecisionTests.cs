@@ -30,7 +30,7 @@ public sealed class MixedPrecisionTests
 
     private static Dictionary<string, (DType Type, double[] Values)> Run(DType dtype)
     {
-        var device = new CpuDevice();
+        var device = new CountedDevice();
         Dictionary<string, (DType Type, double[] Values)> gradients;
         using (Variable x = Leaf("x", [9, 16], dtype, device, 1))
         using (Variable norm = Leaf("norm", [16], dtype, device, 1))
@@ -52,7 +52,7 @@ public sealed class MixedPrecisionTests
                 tape.Backward(loss, Tensor.From([1f], [1], device));
             }
 
-            gradients = new[] { x, norm, w, a, b, head }.ToDictionary(v => v.Name!, v => (v.Gradient!.DType, Doubles(v.Gradient)));
+            gradients = new[] { x, norm, w, a, b, head }.ToDictionary(v => v.Name!, v => (v.Gradient!.DType, v.Gradient.ToDoubles()));
         }
 
         Assert.Equal(0, device.LiveStorages);
@@ -67,12 +67,5 @@ public sealed class MixedPrecisionTests
         Tensor typed = single.EmptyLike(dtype);
         Cast.Run(single, typed);
         return new Variable(typed, requiresGrad: true, name);
-    }
-
-    private static double[] Doubles(Tensor tensor)
-    {
-        using Tensor wide = tensor.EmptyLike(DType.F64);
-        Cast.Run(tensor, wide);
-        return wide.ToArray<double>();
     }
 }

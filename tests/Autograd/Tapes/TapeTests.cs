@@ -2,10 +2,10 @@ using Engine.Tensors;
 
 namespace Engine.Autograd.Tests.Tapes;
 
-/// <summary>What the tape keeps, frees, shares and refuses. Every test counts what is left on a device of its own.</summary>
+/// <summary>What the tape keeps, frees, shares and refuses. Every test counts what is left on a device that it counts on.</summary>
 public sealed class TapeTests : IDisposable
 {
-    private readonly CpuDevice _device = new();
+    private readonly CountedDevice _device = new();
 
     public void Dispose() => Assert.Equal(0, _device.LiveStorages);
 

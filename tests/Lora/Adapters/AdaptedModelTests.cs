@@ -27,7 +27,7 @@ public class AdaptedModelTests
     [Fact]
     public void Nothing_is_left_on_the_device()
     {
-        var device = new CpuDevice();
+        var device = new CountedDevice();
         using (AdaptedModel model = Load(device))
         {
             Use(model);
@@ -57,7 +57,7 @@ public class AdaptedModelTests
     [Fact]
     public void Removing_an_adapter_frees_it_and_restores_the_base()
     {
-        var device = new CpuDevice();
+        var device = new CountedDevice();
         using AdaptedModel model = ParityRun.Load("arch/llama", device: device);
         string hash = model.BaseHash();
         float[] alone = ParityRun.Logits(model, s_input);

@@ -11,7 +11,7 @@ namespace Engine.Lora.Tests;
 public sealed class AdapterFileErrorTests : IDisposable
 {
     private readonly TemporaryDirectory _directory = new();
-    private readonly CpuDevice _device = new();
+    private readonly CountedDevice _device = new();
     private readonly AdaptedModel _model;
     private readonly string _hash;
     private readonly long _storages;

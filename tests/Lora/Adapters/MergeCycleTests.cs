@@ -70,7 +70,7 @@ public class MergeCycleTests
         using AdaptedModel model = WithAdapters(name, dtype);
         using var directory = new TemporaryDirectory();
         model.Base.Save(directory.Path, source: null, DType.F32);
-        using var exact = new AdaptedModel(DecoderModel.Load(directory.Path, DType.F32, Device.Cpu));
+        using var exact = new AdaptedModel(DecoderModel.Load(directory.Path, DType.F32, TestDevice.Current));
         AddAdapters(exact, name);
         foreach (string adapter in (string[])["one", "two", "dora", "copies"])
         {
@@ -127,7 +127,7 @@ public class MergeCycleTests
             model.Merge([("copies", 1)]);
             float[] merged = ParityRun.Logits(model, s_input);
             model.SaveMerged(directory.Path, ParityRun.PathOf("arch", "llama"));
-            using DecoderModel loaded = DecoderModel.Load(directory.Path, null, Device.Cpu);
+            using DecoderModel loaded = DecoderModel.Load(directory.Path, null, TestDevice.Current);
             Assert.Equal(dtype, loaded.DType);
             using var plain = new AdaptedModel(loaded);
             Assert.Equal(merged, ParityRun.Logits(plain, s_input));

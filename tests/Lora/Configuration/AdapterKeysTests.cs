@@ -2,6 +2,7 @@ using Engine.Tensors;
 
 namespace Engine.Lora.Tests;
 
+[Trait("Device", "Cpu")]
 public class AdapterKeysTests
 {
     [Theory]

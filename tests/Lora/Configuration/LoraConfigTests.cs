@@ -2,6 +2,7 @@ using Engine.Tensors;
 
 namespace Engine.Lora.Tests;
 
+[Trait("Device", "Cpu")]
 public class LoraConfigTests
 {
     /// <summary>What PEFT's save_pretrained wrote is read and written back byte for byte.</summary>

@@ -3,6 +3,7 @@ using Engine.Transformer.Safetensors;
 
 namespace Engine.Lora.Tests;
 
+[Trait("Device", "Cpu")]
 public class LoralibTests
 {
     private static readonly ModuleDescription s_layer = new("transformer.h.0.attn.c_attn", ModuleKind.Conv1D, 5, 12, true);

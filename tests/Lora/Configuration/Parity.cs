@@ -6,7 +6,7 @@ namespace Engine.Lora.Tests;
 /// <summary>The fixtures that PyTorch, transformers and PEFT wrote (tests/fixtures/parity).</summary>
 internal static class Parity
 {
-    public static string Root { get; } = Find();
+    public static string Root { get; } = Repository.PathOf("tests/fixtures/parity");
 
     /// <summary>Every adapter directory, relative to <see cref="Root"/>, with the base it belongs to.</summary>
     public static IEnumerable<(string Directory, string Base)> Adapters()
@@ -57,19 +57,5 @@ internal static class Parity
         }
 
         return modules;
-    }
-
-    private static string Find()
-    {
-        for (string? directory = AppContext.BaseDirectory; directory is not null; directory = Path.GetDirectoryName(directory))
-        {
-            string candidate = Path.Combine(directory, "tests", "fixtures", "parity");
-            if (Directory.Exists(candidate))
-            {
-                return candidate;
-            }
-        }
-
-        throw new DirectoryNotFoundException("tests/fixtures/parity is not above the test program");
     }
 }

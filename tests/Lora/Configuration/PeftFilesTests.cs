@@ -4,6 +4,7 @@ using Engine.Transformer.Safetensors;
 namespace Engine.Lora.Tests;
 
 /// <summary>Adapter directories that PEFT 0.21 saved: configuration, names and shapes must come out the same here.</summary>
+[Trait("Device", "Cpu")]
 public class PeftFilesTests
 {
     [Fact]

@@ -3,6 +3,7 @@ using Engine.Tensors;
 
 namespace Engine.Lora.Tests;
 
+[Trait("Device", "Cpu")]
 public class TargetMatcherTests
 {
     /// <summary>

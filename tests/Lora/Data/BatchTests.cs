@@ -2,6 +2,7 @@ using Engine.Lora.Data;
 
 namespace Engine.Lora.Tests.Data;
 
+[Trait("Device", "Cpu")]
 public class BatchTests
 {
     private static Example Row(int first, int length) =>

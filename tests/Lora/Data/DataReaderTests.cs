@@ -4,6 +4,7 @@ using Engine.Tensors;
 
 namespace Engine.Lora.Tests.Data;
 
+[Trait("Device", "Cpu")]
 public class DataReaderTests
 {
     private static DataSet Parse(string content) => DataReader.Parse(new MemoryStream(Encoding.UTF8.GetBytes(content)), "train.jsonl");

@@ -3,6 +3,7 @@ using Engine.Tensors;
 
 namespace Engine.Lora.Tests.Data;
 
+[Trait("Device", "Cpu")]
 public class ExampleBuilderTests
 {
     private const int Bos = 1;

@@ -3,6 +3,7 @@ using Engine.Lora.Data;
 
 namespace Engine.Lora.Tests.Data;
 
+[Trait("Device", "Cpu")]
 public class JsonLinesFuzzTests
 {
     private static readonly Dictionary<string, WikiSqlTable> s_tables = new() { ["1-10"] = new("1-10", "t", ["a", "b c"]) };

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Engine.Tensors;
 using Engine.Transformer;
 
 namespace Engine.Lora.Tests;
@@ -49,7 +48,7 @@ public class FullParityTests
 
         using var directory = new TemporaryDirectory();
         model.Base.Save(directory.Path);
-        using var again = new AdaptedModel(DecoderModel.Load(directory.Path, null, Device.Cpu));
+        using var again = new AdaptedModel(DecoderModel.Load(directory.Path, null, TestDevice.Current));
         Assert.Equal(model.BaseHash(), again.BaseHash());
         Assert.Equal(ParityRun.Layout(ParityRun.PathOf("arch", name, "model.safetensors")), ParityRun.Layout(directory.File("model.safetensors")));
     }

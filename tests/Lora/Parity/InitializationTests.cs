@@ -98,6 +98,6 @@ public class InitializationTests
              "tie_word_embeddings": false}
             """;
         return new AdaptedModel(DecoderModel.Build(
-            ModelConfig.Parse(Encoding.UTF8.GetBytes(config)), new RandomParameters(1, 1), DType.F32, Device.Cpu));
+            ModelConfig.Parse(Encoding.UTF8.GetBytes(config)), new RandomParameters(1, 1), DType.F32, TestDevice.Current));
     }
 }

@@ -18,7 +18,7 @@ internal static class ParityRun
 
     /// <summary>A base of the fixtures, such as <c>arch/llama</c>, ready for adapters.</summary>
     public static AdaptedModel Load(string model, DType? dtype = null, Device? device = null) =>
-        new(DecoderModel.Load(PathOf(model), dtype, device ?? Device.Cpu));
+        new(DecoderModel.Load(PathOf(model), dtype, device ?? TestDevice.Current));
 
     /// <summary>The three training batches, which steps take in turn.</summary>
     public static Batch[] Batches()

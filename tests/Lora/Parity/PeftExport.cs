@@ -98,7 +98,7 @@ public class PeftExport
 
         string adapterDirectory = Path.Combine(directory, "adapter");
         AdapterFile.Save(adapter, adapterDirectory);
-        using (var again = new AdaptedModel(DecoderModel.Load(baseDirectory, null, Device.Cpu)))
+        using (var again = new AdaptedModel(DecoderModel.Load(baseDirectory, null, TestDevice.Current)))
         {
             AdapterFile.Load(again, "again", adapterDirectory);
             again.Activate("again");
@@ -113,7 +113,7 @@ public class PeftExport
         string mergedDirectory = Path.Combine(directory, "merged");
         adapted.Merge([(adapter.Name, 1)]);
         adapted.SaveMerged(mergedDirectory, ParityRun.PathOf(model));
-        using var merged = new AdaptedModel(DecoderModel.Load(mergedDirectory, null, Device.Cpu));
+        using var merged = new AdaptedModel(DecoderModel.Load(mergedDirectory, null, TestDevice.Current));
         Assert.InRange(ParityRun.MaxDifference(logits, ParityRun.Logits(merged, s_input)), 0, tolerance);
     }
 
@@ -125,7 +125,7 @@ public class PeftExport
         WriteInputAndLogits(directory, adapted, logits);
         string saved = Path.Combine(directory, "model");
         adapted.Base.Save(saved, ParityRun.PathOf(model));
-        using var again = new AdaptedModel(DecoderModel.Load(saved, null, Device.Cpu));
+        using var again = new AdaptedModel(DecoderModel.Load(saved, null, TestDevice.Current));
         Assert.Equal(logits, ParityRun.Logits(again, s_input));
     }
 

@@ -2,6 +2,7 @@ using System.Text.Json;
 
 namespace Engine.Lora.Tests;
 
+[Trait("Device", "Cpu")]
 public class LearningRateScheduleTests
 {
     /// <summary>

@@ -3,6 +3,7 @@ using Engine.Tensors;
 
 namespace Engine.Lora.Tests;
 
+[Trait("Device", "Cpu")]
 public class TrainingOptionsTests
 {
     private static readonly TrainingOptions s_minimal = new() { Model = "m", Data = "d.jsonl", Out = "o" };

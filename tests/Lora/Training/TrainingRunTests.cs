@@ -203,6 +203,6 @@ public class TrainingRunTests
              "tie_word_embeddings": false}
             """;
         return new AdaptedModel(DecoderModel.Build(
-            ModelConfig.Parse(Encoding.UTF8.GetBytes(Json)), new RandomParameters(1, 1), DType.F32, Device.Cpu));
+            ModelConfig.Parse(Encoding.UTF8.GetBytes(Json)), new RandomParameters(1, 1), DType.F32, TestDevice.Current));
     }
 }

@@ -2,6 +2,7 @@ using System.Text;
 
 namespace Engine.Transformer.Tests.Configuration;
 
+[Trait("Device", "Cpu")]
 public class ModelConfigFuzzTests
 {
     [Fact]

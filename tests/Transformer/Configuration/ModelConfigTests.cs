@@ -3,6 +3,7 @@ using Engine.Tensors;
 
 namespace Engine.Transformer.Tests.Configuration;
 
+[Trait("Device", "Cpu")]
 public class ModelConfigTests
 {
     private const string Llama = """

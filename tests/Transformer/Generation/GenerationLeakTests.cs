@@ -17,19 +17,19 @@ public class GenerationLeakTests
     [InlineData("gpt2")]
     public void Nothing_is_left_when_rows_end_or_generation_is_cancelled(string name)
     {
-        long empty = Device.Cpu.LiveStorages;
-        using (DecoderModel model = DecoderModel.Load(Path.Combine(ArchitectureFixture.Root, name), DType.F32, Device.Cpu))
+        long empty = TestDevice.Current.LiveStorages;
+        using (DecoderModel model = DecoderModel.Load(Path.Combine(ArchitectureFixture.Root, name), DType.F32, TestDevice.Current))
         {
             var generator = new Generator(model);
             GenerationRequest[] requests = [.. Enumerable.Range(1, 5).Select(i => new GenerationRequest([i, 2 * i]) { MaxNewTokens = 2 * i })];
             generator.Generate(requests, new GenerationOptions());
-            long loaded = Device.Cpu.LiveStorages;
+            long loaded = TestDevice.Current.LiveStorages;
             generator.Generate(requests, new GenerationOptions());
-            Assert.Equal(loaded, Device.Cpu.LiveStorages);
+            Assert.Equal(loaded, TestDevice.Current.LiveStorages);
             using var source = new CancellationTokenSource();
             Assert.Throws<OperationCanceledException>(
                 () => generator.Generate(requests, new GenerationOptions(), _ => source.Cancel(), source.Token));
-            Assert.Equal(loaded, Device.Cpu.LiveStorages);
+            Assert.Equal(loaded, TestDevice.Current.LiveStorages);
             foreach (GeneratedToken token in generator.Stream(requests, new GenerationOptions()))
             {
                 if (token.Finish is not null)
@@ -38,11 +38,11 @@ public class GenerationLeakTests
                 }
             }
 
-            Assert.Equal(loaded, Device.Cpu.LiveStorages);
+            Assert.Equal(loaded, TestDevice.Current.LiveStorages);
             Assert.Throws<EngineDataException>(() => generator.Generate([new GenerationRequest([1]), new GenerationRequest([])], new GenerationOptions()));
-            Assert.Equal(loaded, Device.Cpu.LiveStorages);
+            Assert.Equal(loaded, TestDevice.Current.LiveStorages);
         }
 
-        Assert.Equal(empty, Device.Cpu.LiveStorages);
+        Assert.Equal(empty, TestDevice.Current.LiveStorages);
     }
 }

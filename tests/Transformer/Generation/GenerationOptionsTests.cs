@@ -2,6 +2,7 @@ using System.Text;
 
 namespace Engine.Transformer.Tests.Generation;
 
+[Trait("Device", "Cpu")]
 public class GenerationOptionsTests
 {
     private static readonly ModelConfig Config = new()

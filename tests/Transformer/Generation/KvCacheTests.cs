@@ -6,20 +6,22 @@ namespace Engine.Transformer.Tests.Generation;
 
 public class KvCacheTests
 {
+    private static readonly DType s_precision = TestDevice.IsCuda ? DType.F32 : DType.F64;
+
     public static TheoryData<string> Names => ArchitectureFixture.Names;
 
-    /// <summary>Tokens fed through the cache in portions give the logits of the whole sequence, in float64.</summary>
+    /// <summary>Tokens fed through the cache in portions give the logits of the whole sequence, in float64 (float32 on a GPU).</summary>
     [Theory]
     [MemberData(nameof(Names))]
     public void Portions_give_the_logits_of_the_whole(string name)
     {
         using var fixture = new ArchitectureFixture(name);
-        using DecoderModel model = fixture.Load(DType.F64);
+        using DecoderModel model = fixture.Load(s_precision);
         int[] shape = fixture.Shape("logits");
         int[] ids = fixture.Ids("input_ids");
-        using BatchContext dense = BatchContext.Dense(Device.Cpu, shape[0], shape[1]);
+        using BatchContext dense = BatchContext.Dense(TestDevice.Current, shape[0], shape[1]);
         double[] whole = Logits(model, dense, ids);
-        double tolerance = Float64Tolerance(fixture);
+        double tolerance = Tolerance(fixture);
         foreach (int[] portions in (int[][])[[1], [shape[1] - 3, 1], [7, 3]])
         {
             using KvCache cache = KvCache.For(model, shape[0], 1);
@@ -49,7 +51,7 @@ public class KvCacheTests
     public void Rows_that_are_kept_go_on_unchanged(string name)
     {
         using var fixture = new ArchitectureFixture(name);
-        using DecoderModel model = fixture.Load(DType.F64);
+        using DecoderModel model = fixture.Load(s_precision);
         int vocabulary = model.Config.VocabularySize;
         const int Rows = 7;
         const int Length = 14;
@@ -61,7 +63,7 @@ public class KvCacheTests
         Assert.Equal(kept.Length, cache.Batch);
         int[] keptIds = [.. kept.SelectMany(r => ids[(r * Length)..((r + 1) * Length)])];
         double[] part = Portion(model, cache, keptIds, kept.Length, Length, 9, Length - 9);
-        using BatchContext dense = BatchContext.Dense(Device.Cpu, kept.Length, Length);
+        using BatchContext dense = BatchContext.Dense(TestDevice.Current, kept.Length, Length);
         double[] whole = Logits(model, dense, keptIds);
         for (int r = 0; r < kept.Length; r++)
         {
@@ -70,7 +72,7 @@ public class KvCacheTests
                 Assert.Equal(
                     whole[(((r * Length) + 9) * vocabulary) + i],
                     part[(r * (Length - 9) * vocabulary) + i],
-                    Float64Tolerance(fixture));
+                    Tolerance(fixture));
             }
         }
     }
@@ -78,7 +80,7 @@ public class KvCacheTests
     [Fact]
     public void Rows_must_ascend_and_exist()
     {
-        using var cache = new KvCache(1, 3, 4, 1, 2, DType.F32, Device.Cpu);
+        using var cache = new KvCache(1, 3, 4, 1, 2, DType.F32, TestDevice.Current);
         Assert.Throws<ArgumentException>(() => cache.KeepRows([1, 0]));
         Assert.Throws<ArgumentException>(() => cache.KeepRows([1, 1]));
         Assert.Throws<ArgumentException>(() => cache.KeepRows([3]));
@@ -86,9 +88,10 @@ public class KvCacheTests
         Assert.Equal(2, cache.Batch);
     }
 
-    // float64_max_diff is what float32's rounding does to these logits; float64's does 2^-29 of it. Here two float64 results
-    // differ, each with a rounding of its own, and the reference's maximum is one draw: a factor of 4 for each.
-    private static double Float64Tolerance(ArchitectureFixture fixture) => 8 * fixture.Float32Error * Math.Pow(2, -29);
+    // float64_max_diff is what float32's rounding does to these logits; float64's does 2^-29 of it. Here two results of one
+    // dtype differ, each with a rounding of its own, and the reference's maximum is one draw: a factor of 4 for each.
+    private static double Tolerance(ArchitectureFixture fixture) =>
+        8 * fixture.Float32Error * (s_precision == DType.F64 ? Math.Pow(2, -29) : 1);
 
     private static double[] Portion(
         DecoderModel model, KvCache cache, int[] ids, int rows, int rowLength, int start, int length)
@@ -102,7 +105,7 @@ public class KvCacheTests
         }
 
         cache.Reserve(cache.Length + length);
-        using var batch = new BatchContext(Device.Cpu, rows, length, positions, new int[part.Length]) { Cache = cache };
+        using var batch = new BatchContext(TestDevice.Current, rows, length, positions, new int[part.Length]) { Cache = cache };
         return Logits(model, batch, part);
     }
 
@@ -111,6 +114,6 @@ public class KvCacheTests
         using Tape tape = Tape.Inference();
         using Variable hidden = model.Hidden(tape, batch, ids);
         using Variable logits = model.Logits(tape, batch, hidden);
-        return logits.Value.ToArray<double>();
+        return logits.Value.ToDoubles();
     }
 }

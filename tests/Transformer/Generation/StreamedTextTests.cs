@@ -2,6 +2,7 @@ using Engine.Transformer.Tokenization;
 
 namespace Engine.Transformer.Tests.Generation;
 
+[Trait("Device", "Cpu")]
 public class StreamedTextTests
 {
     private static readonly Tokenizer Letters = LetterTokenizer.Create();

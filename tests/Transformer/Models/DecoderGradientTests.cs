@@ -22,11 +22,12 @@ public sealed class DecoderGradientTests
     /// and by h²/6 ≈ 6e-12 of the third derivative, which is below a thousand here: 1e-8 in all.
     /// </summary>
     [Theory]
+    [Trait("Device", "Cpu")]
     [MemberData(nameof(Names))]
     public void Gradients_agree_with_finite_differences(string name)
     {
         const int Length = 8;
-        var device = new CpuDevice();
+        var device = new CountedDevice();
         using (DecoderModel model = SmallDecoders.Build(SmallDecoders.Config(name), DType.F64, device, 0.4))
         {
             (BatchContext batch, int[] ids, int[] labels) = SmallDecoders.Batch(model, Length);
@@ -57,7 +58,7 @@ public sealed class DecoderGradientTests
     [MemberData(nameof(Names))]
     public void Checkpointed_blocks_give_the_same_bits(string name)
     {
-        var device = new CpuDevice();
+        var device = new CountedDevice();
         using (DecoderModel model = SmallDecoders.Build(SmallDecoders.Config(name, 4), DType.F32, device, 0.1))
         {
             Dictionary<string, byte[]> plain = SmallDecoders.Gradients(model, 33);
@@ -67,14 +68,14 @@ public sealed class DecoderGradientTests
         Assert.Equal(0, device.LiveStorages);
     }
 
-    /// <summary>Large enough that every kernel cuts its work into several tasks: 258 tokens, 256 wide, 352 words.</summary>
+    /// <summary>Large enough that every kernel cuts its work into several tasks: 258 tokens, 256 wide, 352 words. A GPU repeats the same.</summary>
     [Theory]
     [InlineData("llama")]
     [InlineData("qwen3")]
     [InlineData("gpt2")]
     public void Gradients_do_not_depend_on_the_thread_count(string name)
     {
-        using DecoderModel model = SmallDecoders.Build(SmallDecoders.Config(name, 32), DType.F32, Device.Cpu, 0.05);
+        using DecoderModel model = SmallDecoders.Build(SmallDecoders.Config(name, 32), DType.F32, TestDevice.Current, 0.05);
         int before = CpuParallel.ThreadCount;
         try
         {
@@ -95,7 +96,7 @@ public sealed class DecoderGradientTests
     [Fact]
     public void Only_what_is_trained_gets_a_gradient()
     {
-        using DecoderModel model = SmallDecoders.Build(SmallDecoders.Config("llama"), DType.F32, Device.Cpu, 0.4);
+        using DecoderModel model = SmallDecoders.Build(SmallDecoders.Config("llama"), DType.F32, TestDevice.Current, 0.4);
         Dictionary<string, byte[]> all = SmallDecoders.Gradients(model, 8);
         const string Trained = "model.layers.1.self_attn.v_proj.weight";
         foreach ((string name, Variable variable) in model.Parameters)
@@ -111,11 +112,11 @@ public sealed class DecoderGradientTests
             // From v on: linear, reshape, attention, reshape, output, residual; norm, gate, up, SwiGLU, down, residual;
             // norm, gather, loss. The first layer, q and k are not recorded.
             Assert.Equal(15, tape.Count);
-            tape.Backward(loss.Value, Tensor.From([1f], [1], Device.Cpu));
+            tape.Backward(loss.Value, Tensor.From([1f], [1], TestDevice.Current));
         }
 
         Assert.Equal([Trained], model.Parameters.Where(p => p.Value.Gradient is not null).Select(p => p.Key));
-        Assert.Equal(all[Trained], model.Parameters[Trained].Gradient!.HostBytes().ToArray());
+        Assert.Equal(all[Trained], model.Parameters[Trained].Gradient!.ToBytes());
         ClearAll(model);
     }
 

@@ -109,7 +109,7 @@ internal static class SmallDecoders
             tape.Backward(loss.Value, one);
         }
 
-        Dictionary<string, byte[]> gradients = model.Parameters.ToDictionary(p => p.Key, p => p.Value.Gradient!.HostBytes().ToArray());
+        Dictionary<string, byte[]> gradients = model.Parameters.ToDictionary(p => p.Key, p => p.Value.Gradient!.ToBytes());
         foreach (Variable parameter in model.Parameters.Values)
         {
             parameter.ClearGradient();

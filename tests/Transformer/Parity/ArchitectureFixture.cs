@@ -18,8 +18,8 @@ internal sealed class ArchitectureFixture : IDisposable
         _document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Directory, "expected.json")));
     }
 
-    /// <summary>tests/fixtures/parity/arch, found upwards from the test program.</summary>
-    public static string Root { get; } = FindRoot();
+    /// <summary>tests/fixtures/parity/arch.</summary>
+    public static string Root { get; } = Repository.PathOf("tests/fixtures/parity/arch");
 
     /// <summary>Every architecture there is a directory for.</summary>
     public static TheoryData<string> Names
@@ -49,7 +49,7 @@ internal sealed class ArchitectureFixture : IDisposable
 
     public int[] Shape(string name) => [.. _tensors[name].Shape.ToArray().Select(d => checked((int)d))];
 
-    public DecoderModel Load(DType dtype = DType.F32) => DecoderModel.Load(Directory, dtype, Device.Cpu);
+    public DecoderModel Load(DType dtype = DType.F32) => DecoderModel.Load(Directory, dtype, TestDevice.Current);
 
     public static int[] Ints(JsonElement list) => [.. list.EnumerateArray().Select(e => e.GetInt32())];
 
@@ -59,19 +59,5 @@ internal sealed class ArchitectureFixture : IDisposable
     {
         _tensors.Dispose();
         _document.Dispose();
-    }
-
-    private static string FindRoot()
-    {
-        for (string? at = AppContext.BaseDirectory; at is not null; at = Path.GetDirectoryName(at))
-        {
-            string candidate = Path.Combine(at, "tests", "fixtures", "parity", "arch");
-            if (System.IO.Directory.Exists(candidate))
-            {
-                return candidate;
-            }
-        }
-
-        throw new DirectoryNotFoundException("tests/fixtures/parity/arch was not found above the test program");
     }
 }

@@ -18,7 +18,7 @@ public class ArchitectureTests
         using var fixture = new ArchitectureFixture(name);
         using DecoderModel model = fixture.Load();
         int[] shape = fixture.Shape("logits");
-        using BatchContext batch = BatchContext.Dense(Device.Cpu, shape[0], shape[1]);
+        using BatchContext batch = BatchContext.Dense(TestDevice.Current, shape[0], shape[1]);
         AssertClose(fixture.Floats("logits"), Logits(model, batch, fixture.Ids("input_ids")), i => true);
     }
 
@@ -39,7 +39,7 @@ public class ArchitectureTests
         }
 
         Assert.Contains(keyStart, k => k > 0);
-        using var batch = new BatchContext(Device.Cpu, shape[0], shape[1], positions, keyStart);
+        using var batch = new BatchContext(TestDevice.Current, shape[0], shape[1], positions, keyStart);
         float[] logits = Logits(model, batch, fixture.Ids("padded_input_ids"));
         AssertClose(fixture.Floats("padded_logits"), logits, i => mask[i / shape[2]] == 1);
     }
@@ -51,7 +51,7 @@ public class ArchitectureTests
         using var fixture = new ArchitectureFixture(name);
         int[] shape = fixture.Shape("logits");
         int[] ids = fixture.Ids("input_ids");
-        using BatchContext batch = BatchContext.Dense(Device.Cpu, shape[0], shape[1]);
+        using BatchContext batch = BatchContext.Dense(TestDevice.Current, shape[0], shape[1]);
         using DecoderModel model = fixture.Load();
         using var directory = new TemporaryDirectory();
         foreach (string file in Directory.GetFiles(fixture.Directory, "model*"))
@@ -60,7 +60,7 @@ public class ArchitectureTests
         }
 
         File.Copy(Path.Combine(fixture.Directory, "config_old.json"), directory.File("config.json"));
-        using DecoderModel old = DecoderModel.Load(directory.Path, DType.F32, Device.Cpu);
+        using DecoderModel old = DecoderModel.Load(directory.Path, DType.F32, TestDevice.Current);
         Assert.Equal(Logits(model, batch, ids), Logits(old, batch, ids));
     }
 

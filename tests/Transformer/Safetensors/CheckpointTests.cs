@@ -3,6 +3,7 @@ using Engine.Transformer.Safetensors;
 
 namespace Engine.Transformer.Tests.Safetensors;
 
+[Trait("Device", "Cpu")]
 public class CheckpointTests
 {
     private static SafetensorsEntry[] Entries() =>

@@ -3,21 +3,10 @@ using Engine.Transformer.Safetensors;
 namespace Engine.Transformer.Tests.Safetensors;
 
 /// <summary>Files written by the reference libraries (tests/fixtures/parity, made by its make.py).</summary>
+[Trait("Device", "Cpu")]
 public class ReferenceFilesTests
 {
-    private static string Root()
-    {
-        for (string? at = AppContext.BaseDirectory; at is not null; at = Path.GetDirectoryName(at))
-        {
-            string candidate = Path.Combine(at, "tests", "fixtures", "parity");
-            if (Directory.Exists(candidate))
-            {
-                return candidate;
-            }
-        }
-
-        throw new DirectoryNotFoundException("tests/fixtures/parity was not found above the test program");
-    }
+    private static string Root() => Repository.PathOf("tests/fixtures/parity");
 
     [Fact]
     public void A_copy_of_a_reference_file_has_the_same_bytes()

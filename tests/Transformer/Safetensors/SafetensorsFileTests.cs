@@ -4,6 +4,7 @@ using Engine.Transformer.Safetensors;
 
 namespace Engine.Transformer.Tests.Safetensors;
 
+[Trait("Device", "Cpu")]
 public class SafetensorsFileTests
 {
     [Fact]

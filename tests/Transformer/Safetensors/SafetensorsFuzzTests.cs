@@ -3,6 +3,7 @@ using Engine.Transformer.Safetensors;
 
 namespace Engine.Transformer.Tests.Safetensors;
 
+[Trait("Device", "Cpu")]
 public class SafetensorsFuzzTests
 {
     // Every number is checked before memory is taken for it, so the cost is in what the header spells out. Its dearest

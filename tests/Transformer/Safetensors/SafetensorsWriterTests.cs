@@ -4,6 +4,7 @@ using Engine.Transformer.Safetensors;
 
 namespace Engine.Transformer.Tests.Safetensors;
 
+[Trait("Device", "Cpu")]
 public class SafetensorsWriterTests
 {
     private static SafetensorsEntry Entry(string name, DType dtype, long[] shape, byte fill)

@@ -3,6 +3,7 @@ using Engine.Tensors;
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>Every fault in a file is a data error that names the file, the field and the value.</summary>
+[Trait("Device", "Cpu")]
 public class BadTokenizerFileTests
 {
     private static readonly string Good = SmallTokenizer.Json(["a", "b", "ab"], ["a b"]);

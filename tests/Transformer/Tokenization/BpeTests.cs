@@ -1,6 +1,7 @@
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>The model's rules on vocabularies whose results follow by hand.</summary>
+[Trait("Device", "Cpu")]
 public class BpeTests
 {
     [Fact]

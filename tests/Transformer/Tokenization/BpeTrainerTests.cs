@@ -4,6 +4,7 @@ using Engine.Tensors;
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>The trainer against hand-derived merges and against the reference library's own training.</summary>
+[Trait("Device", "Cpu")]
 public sealed class BpeTrainerTests : IDisposable
 {
     private static readonly string[] Special = ["<|begin|>", "<|end|>", "<|pad|>"];

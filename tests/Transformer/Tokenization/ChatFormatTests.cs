@@ -4,6 +4,7 @@ using Engine.Tensors;
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>Each known template is recognised and written as its Jinja source would write it.</summary>
+[Trait("Device", "Cpu")]
 public class ChatFormatTests
 {
     private static readonly ChatMessage[] Talk =

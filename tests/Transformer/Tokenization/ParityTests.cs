@@ -3,6 +3,7 @@ using System.Text.Json;
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>Ids and texts equal the reference library's, case by case.</summary>
+[Trait("Device", "Cpu")]
 public class ParityTests
 {
     private static readonly string[] Required =

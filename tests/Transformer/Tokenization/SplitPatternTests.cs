@@ -1,6 +1,7 @@
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>The pattern engine: Oniguruma's meaning where .NET's Regex would differ, and errors for the rest.</summary>
+[Trait("Device", "Cpu")]
 public class SplitPatternTests
 {
     [Theory]

@@ -5,8 +5,8 @@ namespace Engine.Transformer.Tokenization.Tests;
 /// <summary>The parity fixtures, written by tests/fixtures/tokenizers/make.py with the reference library.</summary>
 internal static class TokenizerFixtures
 {
-    /// <summary>tests/fixtures/tokenizers, found upwards from the test program.</summary>
-    public static string Root { get; } = FindRoot();
+    /// <summary>tests/fixtures/tokenizers.</summary>
+    public static string Root { get; } = Repository.PathOf("tests/fixtures/tokenizers");
 
     public static string PathOf(params string[] parts) => Path.Combine([Root, .. parts]);
 
@@ -25,18 +25,4 @@ internal static class TokenizerFixtures
 
     /// <summary>A text in a form that shows invisible characters in a failure message.</summary>
     public static string Show(string text) => "\"" + JsonEncodedText.Encode(text) + "\"";
-
-    private static string FindRoot()
-    {
-        for (string? at = AppContext.BaseDirectory; at is not null; at = Path.GetDirectoryName(at))
-        {
-            string candidate = Path.Combine(at, "tests", "fixtures", "tokenizers");
-            if (Directory.Exists(candidate))
-            {
-                return candidate;
-            }
-        }
-
-        throw new DirectoryNotFoundException("tests/fixtures/tokenizers was not found above the test program");
-    }
 }

@@ -4,6 +4,7 @@ using System.Text;
 namespace Engine.Transformer.Tokenization.Tests;
 
 /// <summary>What holds for every text: round trips, streaming, threads, time.</summary>
+[Trait("Device", "Cpu")]
 public class TokenizerPropertyTests
 {
     [Theory]
