@@ -125,7 +125,7 @@ public static class KernelImages
     {
         if (name.EndsWith(".ptx", StringComparison.Ordinal))
         {
-            return 0;
+            return capability >= CudaContext.OldestCapability ? 0 : -1;
         }
 
         int begin = name.IndexOf(".sm_", StringComparison.Ordinal) + 4;
