@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Engine.Autograd;
+using Engine.Kernels;
 using Engine.Tensors;
 
 namespace Engine.Lora.Tests;
@@ -143,9 +144,10 @@ public class LoraParityTests
     /// The case's base with PEFT's adapter on it, active. PiSSA's cases start from the residual that PEFT computed and take
     /// the adapter as a plain one: Engine would compute the residual anew (PissaParityTests), not to the last bits.
     /// </summary>
-    private static AdaptedModel Start(JsonDocument json, string name, string state, out LoraAdapter adapter)
+    internal static AdaptedModel Start(
+        JsonDocument json, string name, string state, out LoraAdapter adapter, DType? dtype = null, Device? device = null)
     {
-        AdaptedModel model = ParityRun.Load(Base(json));
+        AdaptedModel model = ParityRun.Load(Base(json), dtype, device);
         string directory = ParityRun.PathOf("lora", name, state);
         LoraConfig config = LoraConfig.Load(Path.Combine(directory, LoraConfig.FileName));
         if (config.Init.Kind != LoraInitKind.Pissa)
@@ -157,7 +159,8 @@ public class LoraParityTests
 
         foreach ((string key, float[] values) in ParityRun.Tensors(ParityRun.PathOf("lora", name, "base_residual.safetensors")))
         {
-            model.Base.Parameters[key].Value.CopyFrom<float>(values);
+            using Tensor residual = Tensor.From(values, model.Base.Parameters[key].Value.Shape, model.Base.Device);
+            Cast.Run(residual, model.Base.Parameters[key].Value);
         }
 
         using var plain = new TemporaryDirectory();
