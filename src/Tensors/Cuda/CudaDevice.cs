@@ -17,6 +17,9 @@ public sealed unsafe partial class CudaDevice : Device
     /// <summary>Environment variable: <c>1</c> runs every step launch by launch instead of replaying graphs.</summary>
     public const string NoGraphsVariable = "ENGINE_NO_GRAPHS";
 
+    /// <summary>Environment variable: <c>1</c> takes each tensor's memory from the driver, for memory checkers; much slower.</summary>
+    public const string NoPoolVariable = "ENGINE_NO_POOL";
+
     private static readonly ConcurrentDictionary<int, Lazy<CudaDevice>> s_devices = new();
 
     private readonly Lock _lock = new();
@@ -29,7 +32,7 @@ public sealed unsafe partial class CudaDevice : Device
         Context = context;
         Stream = new CudaStream();
         SynchronizesLaunches = IsOn(SynchronizeVariable);
-        UsesGraphs = !IsOn(NoGraphsVariable) && !SynchronizesLaunches;
+        UsesGraphs = !IsOn(NoGraphsVariable) && !SynchronizesLaunches && !IsOn(NoPoolVariable);
         _pool = NewPool();
         _uploader = new CudaUploader(this);
     }
@@ -224,7 +227,7 @@ public sealed unsafe partial class CudaDevice : Device
 
     private static bool IsOn(string variable) => Environment.GetEnvironmentVariable(variable) is "1";
 
-    private CudaPool NewPool() => new(AllocateSegment, FreeSegment);
+    private CudaPool NewPool() => new(AllocateSegment, FreeSegment, IsOn(NoPoolVariable));
 
     private nint AllocateSegment(long byteLength)
     {
@@ -245,6 +248,7 @@ public sealed unsafe partial class CudaDevice : Device
 
     private void FreeSegment(nint pointer)
     {
+        Context.MakeCurrent();
         Check(CudaDriver.cuMemFree_v2(pointer));
         _segments.Remove(pointer, out long byteLength);
         ReservedBytes -= byteLength;

@@ -9,7 +9,13 @@ namespace Engine.Tensors.Cuda;
 /// at once: whatever still uses it comes earlier in the stream.
 /// </summary>
 /// <remarks>Best fit within four size bins for each power of two. Not thread-safe: <see cref="CudaDevice"/> locks.</remarks>
-internal sealed class CudaPool(Func<long, nint> allocate, Action<nint> free)
+/// <param name="allocate">The driver's allocator; 0 when it has no memory.</param>
+/// <param name="free">Gives a segment back to the driver, which waits until nothing uses it.</param>
+/// <param name="isExact">
+/// Every block is a segment of its own, exactly as long as what was asked for, and goes back to the driver at once: memory
+/// checkers see where each tensor ends and what was written since.
+/// </param>
+internal sealed class CudaPool(Func<long, nint> allocate, Action<nint> free, bool isExact = false)
 {
     private const long Granule = 512;
     private const long Small = 1 << 20;
@@ -31,7 +37,7 @@ internal sealed class CudaPool(Func<long, nint> allocate, Action<nint> free)
     /// <summary>Hands out memory; 0 when the driver has none.</summary>
     public nint Rent(long byteLength)
     {
-        long size = Math.Max(Granule, (byteLength + Granule - 1) / Granule * Granule);
+        long size = isExact ? Math.Max(1, byteLength) : Math.Max(Granule, (byteLength + Granule - 1) / Granule * Granule);
         Block? block = Find(size) ?? NewSegment(size);
         if (block is null)
         {
@@ -85,6 +91,11 @@ internal sealed class CudaPool(Func<long, nint> allocate, Action<nint> free)
         }
 
         Insert(block);
+        if (isExact)
+        {
+            Trim();
+        }
+
         return true;
     }
 
@@ -142,7 +153,8 @@ internal sealed class CudaPool(Func<long, nint> allocate, Action<nint> free)
 
     private Block? NewSegment(long size)
     {
-        long segment = size <= Small ? SmallSegment
+        long segment = isExact ? size
+            : size <= Small ? SmallSegment
             : size <= Medium ? MediumSegment
             : (size + SmallSegment - 1) / SmallSegment * SmallSegment;
         nint pointer = allocate(segment);
