@@ -1,8 +1,9 @@
 namespace Engine.Tests.Shared;
 
 /// <summary>
-/// The checkout that the tests' fixtures are in: above the test program, or above the working directory for a program that
-/// was published elsewhere.
+/// The checkout that the tests' fixtures are in: above the test program, or above the directory that it was started in for a
+/// program that was published elsewhere. The test framework changes the working directory to the program's own; the shell's
+/// <c>PWD</c> still names the one before.
 /// </summary>
 internal static class Repository
 {
@@ -11,7 +12,7 @@ internal static class Repository
     /// <exception cref="FileNotFoundException">It is in no directory that was searched.</exception>
     public static string PathOf(string name)
     {
-        foreach (string start in new[] { AppContext.BaseDirectory, Directory.GetCurrentDirectory() })
+        foreach (string start in new[] { AppContext.BaseDirectory, Environment.GetEnvironmentVariable("PWD") ?? Directory.GetCurrentDirectory() })
         {
             for (string? at = Path.TrimEndingDirectorySeparator(start); at is not null; at = Path.GetDirectoryName(at))
             {
