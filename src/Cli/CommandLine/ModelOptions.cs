@@ -14,7 +14,7 @@ internal sealed class ModelOptions
 
     private readonly Option<string> _model = OptionOf.Text("--model", "DIR", "Directory of the model.", required: true);
     private readonly Option<string> _adapter = OptionOf.Text("--adapter", "DIR", "Directory of an adapter to apply.");
-    private readonly Option<DType?> _dtype = OptionOf.DTypeOption("Element type to compute in (f32).");
+    private readonly Option<DType?> _dtype = OptionOf.DTypeOption("Element type to compute in (f32; on a GPU the checkpoint's own if bf16 or f16).");
 
     public void AddTo(Command command)
     {
@@ -34,7 +34,7 @@ internal sealed class ModelOptions
     /// <exception cref="EngineDataException">A file is wrong, or the adapter belongs to another base.</exception>
     public AdaptedModel Open(CommandContext context)
     {
-        var model = new AdaptedModel(DecoderModel.Load(Directory(context), context.Get(_dtype) ?? DType.F32, context.Device));
+        var model = new AdaptedModel(DecoderModel.LoadToCompute(Directory(context), context.Get(_dtype), context.Device));
         try
         {
             if (context.Get(_adapter) is { } adapter)

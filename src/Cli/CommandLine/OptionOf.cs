@@ -88,7 +88,7 @@ internal static class OptionOf
         },
     };
 
-    /// <summary>Element types for inference; f32 unless one is given.</summary>
+    /// <summary>Element types to compute in; null unless one is given.</summary>
     public static Option<DType?> DTypeOption(string help) => new("--dtype")
     {
         Description = help,

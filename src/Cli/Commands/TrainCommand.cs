@@ -19,8 +19,9 @@ internal static class TrainCommand
 
             Ctrl+C finishes the step, writes a checkpoint and exits with code 130; --resume goes on from the latest
             checkpoint in --out, with the bits of a run that was never interrupted. The learning curve is drawn as
-            loss.svg beside the result. Weights are trained in f32 unless --dtype says otherwise; an adapter is saved
-            in f32, a whole model in the dtype its base is stored in (or --dtype).
+            loss.svg beside the result. The base is held in f32, on a GPU in the checkpoint's own type when that is bf16 or
+            f16, unless --dtype says otherwise; adapters and the optimizer's state are f32. An adapter is saved in f32, a
+            whole model in the dtype its base is stored in (or --dtype).
 
             Example:
               engine train --model Llama-3.2-1B --data train.jsonl --eval held-out.jsonl --out my-adapter --rank 16 --epochs 3

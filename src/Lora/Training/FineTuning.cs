@@ -75,7 +75,7 @@ public sealed partial class FineTuning : IDisposable
         IReadOnlyList<Example> examples = options.Pack ? SequencePacker.Pack(rows, loader.MaxLength) : rows;
         IReadOnlyList<EvaluationRow>? heldOut = options.Eval is null ? null : loader.EvaluationRows(options.Eval);
         LoraConfig? adapter = options.Method == TrainingMethod.Lora && options.Adapter is null ? options.ToLoraConfig() : null;
-        var model = new AdaptedModel(DecoderModel.Load(options.Model!, options.DType ?? DType.F32, device));
+        var model = new AdaptedModel(DecoderModel.LoadToCompute(options.Model!, options.DType, device));
         var tuning = new FineTuning(options, model, loader)
         {
             Examples = examples,

@@ -67,7 +67,7 @@ public sealed partial record TrainingOptions
             "gradient_checkpointing", "compute blocks again in the backward pass instead of keeping them", ResumeRule.Free,
             o => o.GradientCheckpointing, (o, v) => o with { GradientCheckpointing = v }),
         TrainingOption.Choice<DType?>(
-            "dtype", "element type of the base's weights while training (f32)",
+            "dtype", "element type of the base's weights while training (f32; on a GPU the checkpoint's own if bf16 or f16)",
             [("null", null), ("f32", Tensors.DType.F32), ("bf16", Tensors.DType.BF16), ("f16", Tensors.DType.F16)],
             o => o.DType, (o, v) => o with { DType = v }),
         TrainingOption.OptionalInteger(

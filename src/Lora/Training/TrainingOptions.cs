@@ -114,7 +114,10 @@ public sealed partial record TrainingOptions
     /// <summary>Whether blocks are computed again in the backward pass instead of kept.</summary>
     public bool GradientCheckpointing { get; init; }
 
-    /// <summary>Element type of the base's weights while training (f32, bf16, f16), or null for f32.</summary>
+    /// <summary>
+    /// Element type of the base's weights while training (f32, bf16, f16). Null for f32, and on a device that prefers narrow
+    /// types for the checkpoint's own when that is bf16 or f16.
+    /// </summary>
     public DType? DType { get; init; }
 
     /// <summary>Steps between evaluations, or null for one at the end of each epoch.</summary>

@@ -169,6 +169,20 @@ public sealed unsafe class CudaContext : IDisposable
         Check(CudaDriver.cuCtxSynchronize());
     }
 
+    /// <summary>Tells an attached profiler that was started without collecting to collect from now on; does nothing without one.</summary>
+    public void StartProfiler()
+    {
+        MakeCurrent();
+        Check(CudaDriver.cuProfilerStart());
+    }
+
+    /// <summary>Ends <see cref="StartProfiler"/>.</summary>
+    public void StopProfiler()
+    {
+        MakeCurrent();
+        Check(CudaDriver.cuProfilerStop());
+    }
+
     /// <summary>A device attribute.</summary>
     public int Attribute(CUdeviceAttribute attribute)
     {

@@ -35,6 +35,7 @@ public sealed unsafe partial class CudaDevice : Device
         UsesGraphs = !IsOn(NoGraphsVariable) && !SynchronizesLaunches && !IsOn(NoPoolVariable);
         _pool = NewPool();
         _uploader = new CudaUploader(this);
+        TracesRanges = Nvtx.IsActive;
     }
 
     /// <summary>The device's context.</summary>
@@ -66,6 +67,9 @@ public sealed unsafe partial class CudaDevice : Device
 
     /// <inheritdoc/>
     public override string Name => $"cuda:{Context.Ordinal}";
+
+    /// <inheritdoc/>
+    public override bool PrefersNarrowTypes => true;
 
     /// <inheritdoc/>
     public override int ShapeGranularity => UsesGraphs ? 64 : 1;

@@ -15,11 +15,15 @@ public readonly record struct KernelSample(string Kernel, string Range, double S
 /// </summary>
 public sealed class CudaProfiler : IDisposable
 {
+    // Launches whose events are held at once; when there are more, the device is waited for and their times are taken.
+    private const int MostOpen = 1 << 14;
+
     private readonly CudaDevice _device;
     private readonly bool _usedGraphs;
     private readonly CudaEvent _origin = new(timing: true);
     private readonly List<(string Kernel, string Range, KernelWork Work, CudaEvent Before, CudaEvent After)> _launches = [];
     private readonly Stack<CudaEvent> _free = new();
+    private List<KernelSample> _samples = [];
     private (string Kernel, KernelWork Work, CudaEvent Before) _open;
 
     /// <summary>Starts timing a device's launches.</summary>
@@ -54,22 +58,18 @@ public sealed class CudaProfiler : IDisposable
         CudaEvent after = NewEvent();
         after.Record(_device.Stream);
         _launches.Add((_open.Kernel, _device.CurrentRange, _open.Work, _open.Before, after));
+        if (_launches.Count >= MostOpen)
+        {
+            Take();
+        }
     }
 
     /// <summary>Waits for the device, returns what was timed since the last call, in order, and forgets it.</summary>
     public IReadOnlyList<KernelSample> Collect()
     {
-        _device.Synchronize();
-        var samples = new List<KernelSample>(_launches.Count);
-        foreach ((string kernel, string range, KernelWork work, CudaEvent before, CudaEvent after) in _launches)
-        {
-            samples.Add(new KernelSample(
-                kernel, range, 1000.0 * before.MillisecondsSince(_origin), 1000.0 * after.MillisecondsSince(before), work));
-            _free.Push(before);
-            _free.Push(after);
-        }
-
-        _launches.Clear();
+        Take();
+        List<KernelSample> samples = _samples;
+        _samples = [];
         return samples;
     }
 
@@ -85,6 +85,20 @@ public sealed class CudaProfiler : IDisposable
         {
             e.Dispose();
         }
+    }
+
+    private void Take()
+    {
+        _device.Synchronize();
+        foreach ((string kernel, string range, KernelWork work, CudaEvent before, CudaEvent after) in _launches)
+        {
+            _samples.Add(new KernelSample(
+                kernel, range, 1000.0 * before.MillisecondsSince(_origin), 1000.0 * after.MillisecondsSince(before), work));
+            _free.Push(before);
+            _free.Push(after);
+        }
+
+        _launches.Clear();
     }
 
     private CudaEvent NewEvent() => _free.TryPop(out CudaEvent? e) ? e : new CudaEvent(timing: true);

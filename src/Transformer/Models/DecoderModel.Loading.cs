@@ -42,12 +42,28 @@ public sealed partial class DecoderModel
     /// <param name="dtype">Dtype to hold the parameters in; null for the checkpoint's own.</param>
     /// <param name="device">Where to put them.</param>
     /// <exception cref="EngineDataException">A file, field, tensor, shape or dtype is missing or wrong.</exception>
-    public static DecoderModel Load(string directory, DType? dtype, Device device)
+    public static DecoderModel Load(string directory, DType? dtype, Device device) => Load(directory, stored => dtype ?? stored, device);
+
+    /// <summary>
+    /// Loads a Hugging Face model directory in the dtype to compute in: the one given, else f32, or the checkpoint's own where
+    /// that is bf16 or f16 and the device prefers narrow types.
+    /// </summary>
+    /// <inheritdoc cref="Load(string, DType?, Device)"/>
+    public static DecoderModel LoadToCompute(string directory, DType? dtype, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return Load(
+            directory,
+            stored => dtype ?? (device.PrefersNarrowTypes && stored is (DType.BF16 or DType.F16) ? stored : DType.F32),
+            device);
+    }
+
+    private static DecoderModel Load(string directory, Func<DType, DType> dtype, Device device)
     {
         ModelConfig config = ModelConfig.Load(directory);
         using CheckpointReader checkpoint = CheckpointReader.Open(directory);
         var source = new CheckpointParameters(checkpoint, config);
-        DecoderModel model = Build(config, source, dtype ?? source.StorageDType, device);
+        DecoderModel model = Build(config, source, dtype(source.StorageDType), device);
         try
         {
             source.CheckNothingLeft(model);

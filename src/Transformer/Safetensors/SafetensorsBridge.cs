@@ -6,10 +6,14 @@ namespace Engine.Transformer.Safetensors;
 /// <summary>Between tensors and the safetensors format.</summary>
 public static class SafetensorsBridge
 {
-    // Bytes staged at a time when a tensor is written: host memory for one tensor is never doubled.
-    private const int StagingBytes = 1 << 20;
+    // Bytes staged at a time when a tensor is written: host memory for one tensor is never doubled, and a copy from a device
+    // is long enough for its start not to count.
+    private const int StagingBytes = 1 << 23;
 
-    /// <summary>Copies a stored tensor to a device, converting between float dtypes where they differ.</summary>
+    /// <summary>
+    /// Copies a stored tensor to a device, straight from the mapped file, and converts between float dtypes where they differ
+    /// (on the device, f64 on the host).
+    /// </summary>
     public static unsafe Tensor Read(SafetensorsTensor stored, DType dtype, Device device)
     {
         ArgumentNullException.ThrowIfNull(stored);
@@ -22,20 +26,9 @@ public static class SafetensorsBridge
         var shape = new Shape(extents);
         using var mapped = new Tensor(
             Storage.Wrap(Device.Cpu, (nint)stored.Pointer, stored.ByteLength, owner: null), stored.DType, shape, Strides.Contiguous(shape));
-        if (stored.DType == dtype)
-        {
-            Tensor same = Tensor.Empty(shape, dtype, device);
-            Upload(mapped, same);
-            return same;
-        }
 
         // The mapped bytes may lie at any offset; the kernels read with unaligned loads.
-        Tensor converted = Tensor.Empty(shape, dtype, Device.Cpu);
-        Cast.Run(mapped, converted);
-        using (converted)
-        {
-            return converted.To(device);
-        }
+        return HostUpload.Run(mapped, dtype, device);
     }
 
     /// <summary>An entry that writes a tensor, which must stay alive until the file is written.</summary>
@@ -49,16 +42,6 @@ public static class SafetensorsBridge
         }
 
         return new SafetensorsEntry(name, tensor.DType, shape, tensor.ByteLength, stream => Write(tensor, stream));
-    }
-
-    private static unsafe void Upload(Tensor source, Tensor destination)
-    {
-        for (long done = 0; done < source.ByteLength; done += int.MaxValue)
-        {
-            int count = (int)Math.Min(int.MaxValue, source.ByteLength - done);
-            destination.Device.CopyFromHost(
-                new ReadOnlySpan<byte>((byte*)source.Pointer + done, count), destination.Pointer + (nint)done);
-        }
     }
 
     private static void Write(Tensor tensor, Stream stream)

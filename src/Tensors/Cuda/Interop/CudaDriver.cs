@@ -152,4 +152,10 @@ internal static unsafe partial class CudaDriver
 
     [LibraryImport(Library)]
     public static partial CUresult cuGraphGetNodes(CUgraph graph, nint* nodes, nuint* count);
+
+    [LibraryImport(Library)]
+    public static partial CUresult cuProfilerStart();
+
+    [LibraryImport(Library)]
+    public static partial CUresult cuProfilerStop();
 }

@@ -76,6 +76,9 @@ public enum CUdeviceAttribute
     /// <summary>L2 cache in bytes.</summary>
     L2CacheSize = 38,
 
+    /// <summary>Most threads that a multiprocessor holds at once.</summary>
+    MaxThreadsPerMultiprocessor = 39,
+
     /// <summary>Compute capability, major.</summary>
     ComputeCapabilityMajor = 75,
 
