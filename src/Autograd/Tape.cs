@@ -82,15 +82,17 @@ public sealed class Tape(bool recording = true) : IDisposable
                 nameof(gradient));
         }
 
+        Device device = gradient.Device;
+        using Device.RangeScope backward = device.Range("backward");
         output.AccumulateGradient(gradient);
         for (int i = _nodes.Count - 1; i >= 0; i--)
         {
             Node node = _nodes[i];
+            using Device.RangeScope range = device.Range(node.Name);
             using (Tensor? g = node.Output!.TakeGradient())
             {
                 if (g is not null)
                 {
-                    using Device.RangeScope range = g.Device.TracesRanges ? g.Device.Range("backward " + node.Name) : default;
                     node.Backward(g);
                 }
             }

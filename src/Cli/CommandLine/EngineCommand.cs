@@ -44,7 +44,7 @@ internal static class EngineCommand
             [
                 DemoCommand.Create(global), TrainCommand.Create(global), EvalCommand.Create(global), GenerateCommand.Create(global),
                 LogitsCommand.Create(global), MergeCommand.Create(global), AdaptersCommand.Create(global),
-                InspectCommand.Create(global), TokenizeCommand.Create(global), InfoCommand.Create(global),
+                InspectCommand.Create(global), TokenizeCommand.Create(global), InfoCommand.Create(global), KernelsCommand.Create(global),
             ])
         {
             root.Add(command);

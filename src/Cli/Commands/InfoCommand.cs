@@ -10,8 +10,8 @@ internal static class InfoCommand
     public static Command Create(GlobalOptions global)
     {
         var command = new Command("info", """
-            Shows the version, the machine, the devices, and the libraries that were looked for: found, or missing and how
-            to get them.
+            Shows the version, the machine, the devices (GPUs, or why CUDA is not available), and the libraries that were
+            looked for: found, or missing and how to get them.
 
             Example:
               engine info --json
@@ -22,9 +22,10 @@ internal static class InfoCommand
         {
             MachineInfo machine = MachineInfo.Read();
             LibraryInfo[] libraries = LibraryInfo.LookFor();
+            CudaInfo cuda = CudaInfo.Read();
             if (context.Get(json))
             {
-                WriteJson(context, machine, libraries);
+                WriteJson(context, machine, libraries, cuda);
                 return ExitCode.Success;
             }
 
@@ -37,7 +38,8 @@ internal static class InfoCommand
                 ("cores", $"{machine.Cores} ({machine.Simd})"),
                 ("threads", $"{CpuParallel.ThreadCount} (ENGINE_THREADS or --threads)"),
                 ("memory", $"{Results.Bytes(machine.MemoryBytes)} available to this process"),
-                ("devices", "cpu"),
+                ("devices", string.Join(", ", Devices(cuda))),
+                .. cuda.Pairs(),
             ]);
             context.Console.WriteTable(
                 ["library", "found", "for", "how to get it"],
@@ -47,7 +49,10 @@ internal static class InfoCommand
         return command;
     }
 
-    private static void WriteJson(CommandContext context, MachineInfo machine, LibraryInfo[] libraries) =>
+    // What --device takes on this machine.
+    private static IEnumerable<string> Devices(CudaInfo cuda) => ["cpu", .. cuda.Gpus.Where(g => g.IsSupported).Select(g => $"cuda:{g.Ordinal}")];
+
+    private static void WriteJson(CommandContext context, MachineInfo machine, LibraryInfo[] libraries, CudaInfo cuda) =>
         context.Console.Output.WriteJson(writer =>
         {
             writer.WriteStartObject();
@@ -62,8 +67,14 @@ internal static class InfoCommand
             writer.WriteNumber("threads", CpuParallel.ThreadCount);
             writer.WriteNumber("memory_bytes", machine.MemoryBytes);
             writer.WriteStartArray("devices");
-            writer.WriteStringValue("cpu");
+            foreach (string device in Devices(cuda))
+            {
+                writer.WriteStringValue(device);
+            }
+
             writer.WriteEndArray();
+            writer.WritePropertyName("cuda");
+            cuda.Write(writer);
             writer.WriteStartArray("libraries");
             foreach (LibraryInfo library in libraries)
             {

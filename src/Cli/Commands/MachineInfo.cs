@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Engine.Tensors.Cuda;
 
 namespace Engine.Cli;
 
@@ -56,26 +57,17 @@ internal sealed record LibraryInfo(string Name, bool Found, string Purpose, stri
     public static LibraryInfo[] LookFor() =>
     [
         Look(
-            OperatingSystem.IsWindows() ? ["nvcuda.dll"] : ["libcuda.so.1"],
-            "CUDA driver, for the CUDA device of a later version",
-            "install the NVIDIA driver (Debian: nvidia-driver)"),
+            "cuda",
+            OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1",
+            "the NVIDIA driver: computing on a GPU",
+            "install the NVIDIA driver, 525 or newer (Debian: nvidia-driver)"),
         Look(
-            OperatingSystem.IsWindows() ? ["cublasLt64_13.dll", "cublasLt64_12.dll"] : ["libcublasLt.so.13", "libcublasLt.so.12"],
-            "matrix products on a GPU, for the CUDA device of a later version",
-            "install CUDA's cuBLAS (NVIDIA's package libcublas-13-0, or pip's nvidia-cublas on LD_LIBRARY_PATH)"),
+            "cublasLt",
+            OperatingSystem.IsWindows() ? "cublasLt64_13.dll or cublasLt64_12.dll" : "libcublasLt.so.13 or libcublasLt.so.12",
+            "cuBLASLt: matrix products on a GPU",
+            $"install CUDA's cuBLAS (NVIDIA's package libcublas-13-0, or pip's nvidia-cublas with {CudaLibraries.PathVariable} naming its folder)"),
     ];
 
-    private static LibraryInfo Look(string[] names, string purpose, string remedy) =>
-        new(string.Join(" or ", names), names.Any(Loads), purpose, remedy);
-
-    private static bool Loads(string name)
-    {
-        if (!NativeLibrary.TryLoad(name, out nint handle))
-        {
-            return false;
-        }
-
-        NativeLibrary.Free(handle);
-        return true;
-    }
+    private static LibraryInfo Look(string library, string names, string purpose, string remedy) =>
+        new(names, CudaLibraries.TryLoad(library, out _, out _), purpose, remedy);
 }

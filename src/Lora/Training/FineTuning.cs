@@ -75,6 +75,27 @@ public sealed partial class FineTuning : IDisposable
         IReadOnlyList<Example> examples = options.Pack ? SequencePacker.Pack(rows, loader.MaxLength) : rows;
         IReadOnlyList<EvaluationRow>? heldOut = options.Eval is null ? null : loader.EvaluationRows(options.Eval);
         LoraConfig? adapter = options.Method == TrainingMethod.Lora && options.Adapter is null ? options.ToLoraConfig() : null;
+        try
+        {
+            return Prepared(options, device, loader, examples, heldOut, adapter);
+        }
+        catch (DeviceOutOfMemoryException error)
+        {
+            throw new EngineDataException(
+                $"the weights and the optimizer's state do not fit into {device.Name}: {error.Requested >> 20:N0} MiB more were asked for, " +
+                $"{error.Free >> 20:N0} of {error.Total >> 20:N0} MiB are free; a narrower --dtype or a lower --rank needs less, the batch does not count here",
+                error);
+        }
+    }
+
+    private static FineTuning Prepared(
+        TrainingOptions options,
+        Device device,
+        DataLoader loader,
+        IReadOnlyList<Example> examples,
+        IReadOnlyList<EvaluationRow>? heldOut,
+        LoraConfig? adapter)
+    {
         var model = new AdaptedModel(DecoderModel.LoadToCompute(options.Model!, options.DType, device));
         var tuning = new FineTuning(options, model, loader)
         {

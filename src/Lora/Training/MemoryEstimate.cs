@@ -32,15 +32,26 @@ public sealed record MemoryEstimate(long Weights, long Gradients, long Optimizer
     public static MemoryEstimate Of(FineTuning tuning)
     {
         ArgumentNullException.ThrowIfNull(tuning);
-        DecoderModel model = tuning.Model.Base;
-        IReadOnlyList<Variable> trained = tuning.Run.Trained;
-        long weights = model.Parameters.Values.Sum(p => p.Value.ByteLength) + (tuning.Adapter?.Parameters.Sum(p => p.Value.ByteLength) ?? 0);
-        int rows = Math.Min(tuning.Options.BatchSize, tuning.Examples.Count);
+        return tuning.Run.EstimateMemory(tuning.Options.BatchSize, tuning.Options.GradientCheckpointing);
+    }
+
+    /// <summary>Estimates a training.</summary>
+    /// <param name="model">The base.</param>
+    /// <param name="trained">What is trained: an adapter's parameters or the base's own.</param>
+    /// <param name="optimizerBytes">Moments and masters.</param>
+    /// <param name="tokens">Tokens of the largest batch, padding included.</param>
+    /// <param name="checkpointing">Whether blocks are computed again in the backward pass.</param>
+    public static MemoryEstimate Of(
+        DecoderModel model, IReadOnlyList<Variable> trained, long optimizerBytes, long tokens, bool checkpointing)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(trained);
+        var own = model.Parameters.Values.ToHashSet();
         return new MemoryEstimate(
-            weights,
+            own.Sum(p => p.Value.ByteLength) + trained.Where(p => !own.Contains(p)).Sum(p => p.Value.ByteLength),
             trained.Sum(p => p.Value.ByteLength),
-            tuning.Run.Optimizer.StateBytes,
-            ActivationsOf(model, (long)rows * tuning.Examples.Max(e => e.Length), tuning.Options.GradientCheckpointing));
+            optimizerBytes,
+            ActivationsOf(model, tokens, checkpointing));
     }
 
     private static long ActivationsOf(DecoderModel model, long tokens, bool checkpointing)

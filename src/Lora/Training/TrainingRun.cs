@@ -122,7 +122,10 @@ public sealed class TrainingRun : IDisposable
     /// <param name="evaluate">Evaluates the model as it is, or null for no evaluation.</param>
     /// <param name="checkpoint">Writes a checkpoint and returns its directory, or null for none.</param>
     /// <param name="cancellation">Asks the run to stop after the present step.</param>
-    /// <exception cref="EngineDataException">The loss is not finite, or a checkpoint cannot be written.</exception>
+    /// <exception cref="EngineDataException">
+    /// The loss is not finite, a checkpoint cannot be written, or a step does not fit the device's memory; the message then
+    /// says which batch would, and nothing has been updated: another run with the same model can follow.
+    /// </exception>
     public TrainingOutcome Run(
         ITrainingObserver? observer,
         Func<EvaluationResult>? evaluate,
@@ -143,7 +146,7 @@ public sealed class TrainingRun : IDisposable
         {
             long begin = clock.ElapsedTicks;
             double rate = _schedule.At(StepsDone);
-            StepResult result = _step.Run(NextBatches(), rate);
+            StepResult result = Step(rate);
             double seconds = (double)(clock.ElapsedTicks - begin) / System.Diagnostics.Stopwatch.Frequency;
             first = double.IsNaN(first) ? result.Loss : first;
             last = result.Loss;
@@ -175,11 +178,43 @@ public sealed class TrainingRun : IDisposable
         return new TrainingOutcome(TrainingEnd.Cancelled, StepsDone, first, last);
     }
 
+    /// <summary>How much memory the run takes with batches of so many rows.</summary>
+    /// <param name="batchSize">Rows in one forward pass.</param>
+    /// <param name="checkpointing">Whether blocks are computed again in the backward pass.</param>
+    public MemoryEstimate EstimateMemory(int batchSize, bool checkpointing)
+    {
+        long tokens = (long)Math.Min(batchSize, _examples.Count) * _examples.Max(e => e.Length);
+        return MemoryEstimate.Of(_model.Base, Trained, Optimizer.StateBytes, tokens, checkpointing);
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _step.Dispose();
 
     private static int StepsOf(int epochs, int batchesPerEpoch, int accumulate) =>
         checked((int)((((long)epochs * batchesPerEpoch) + accumulate - 1) / accumulate));
+
+    private StepResult Step(double rate)
+    {
+        try
+        {
+            return _step.Run(NextBatches(), rate);
+        }
+        catch (DeviceOutOfMemoryException error)
+        {
+            // Half a step's gradients must not enter another attempt's.
+            foreach (Variable parameter in Trained)
+            {
+                parameter.ClearGradient();
+            }
+
+            var hint = new MemoryHint(
+                _options.BatchSize, _options.Accumulate, _options.GradientCheckpointing, (rows, again) => EstimateMemory(rows, again).Total);
+            throw new EngineDataException(
+                $"step {StepsDone + 1} does not fit into {_model.Base.Device.Name}: {error.Requested >> 20:N0} MiB more were asked for, " +
+                $"{error.Free >> 20:N0} of {error.Total >> 20:N0} MiB are free and {error.Live >> 20:N0} MiB in use by tensors. {hint.For(error.Free + error.Live)}",
+                error);
+        }
+    }
 
     private bool IsEvaluationDue() => StepsDone % EvaluationInterval == 0 || StepsDone == TotalSteps;
 

@@ -194,15 +194,19 @@ internal sealed class GenerationSession : IDisposable
 
         _decode.Queue(_graphs, padding);
         _model.Device.Synchronize();
+        if (!_choosesOnHost)
+        {
+            Sampling.RequireIds(_decode.Chosen);
+        }
+
         for (int b = 0; b < _live.Count; b++)
         {
             GenerationRow row = _live[b];
             if (row.Finish is null)
             {
-                int id = _choosesOnHost
+                tokens.Add(row.Append(_choosesOnHost
                     ? Sampling.Select(_decode.Logits(b), row.Ids, in _sampling, _options.Seed, row.Request.Stream, (ulong)row.Generated)
-                    : _decode.Chosen[b];
-                tokens.Add(row.Append(id >= 0 ? id : throw Sampling.Damaged()));
+                    : _decode.Chosen[b]));
             }
         }
     }

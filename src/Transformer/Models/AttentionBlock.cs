@@ -37,7 +37,7 @@ internal sealed class AttentionBlock
 
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
-        using Device.RangeScope range = x.Value.Device.Range("attention");
+        using Device.RangeScope range = batch.Device.Range("attention");
         (Variable q, Variable k, Variable v) = Project(tape, batch, x);
         using Variable o = Attend(tape, batch, q, k, v);
         q.Dispose();

@@ -1,10 +1,14 @@
 using Engine.Autograd;
+using Engine.Tensors;
 
 namespace Engine.Transformer;
 
 /// <summary>One pre-norm layer: h + attention(norm(h)), then h + mlp(norm(h)).</summary>
 internal sealed class DecoderBlock
 {
+    /// <summary>What profiles call it.</summary>
+    public required string Name { get; init; }
+
     public required NormModule AttentionNorm { get; init; }
 
     public required AttentionBlock Attention { get; init; }
@@ -15,6 +19,7 @@ internal sealed class DecoderBlock
 
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
+        using Device.RangeScope range = batch.Device.Range(Name);
         using Variable attended = Residual(tape, x, normed => Attention.Forward(tape, batch, normed), AttentionNorm);
         return Residual(tape, attended, normed => Mlp.Forward(tape, batch, normed), MlpNorm);
     }

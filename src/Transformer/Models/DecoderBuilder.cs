@@ -45,6 +45,7 @@ internal sealed class DecoderBuilder(ModelConfig config, IParameterSource source
             ];
         return new DecoderBlock
         {
+            Name = $"layer {layer}",
             AttentionNorm = Norm(_names.AttentionNorm(layer), config.HiddenSize),
             Attention = new AttentionBlock
             {

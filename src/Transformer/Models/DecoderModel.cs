@@ -108,10 +108,8 @@ public sealed partial class DecoderModel : IDisposable
 
         _rotary?.Reserve(batch.PositionLimit);
         Variable x = Embed(tape, batch, ids);
-        for (int layer = 0; layer < _blocks.Length; layer++)
+        foreach (DecoderBlock block in _blocks)
         {
-            DecoderBlock block = _blocks[layer];
-            using Device.RangeScope range = Device.TracesRanges ? Device.Range($"layer {layer}") : default;
             using Variable input = x;
             x = batch.CheckpointBlocks && tape.IsRecording
                 ? tape.Checkpoint(input, (inner, h) => block.Forward(inner, batch, h))
@@ -130,7 +128,11 @@ public sealed partial class DecoderModel : IDisposable
     }
 
     /// <summary>Logits of hidden states: [R, hidden] → [R, vocabulary].</summary>
-    public Variable Logits(Tape tape, BatchContext batch, Variable hidden) => Head.Forward(tape, batch, hidden);
+    public Variable Logits(Tape tape, BatchContext batch, Variable hidden)
+    {
+        using Device.RangeScope range = Device.Range("head");
+        return Head.Forward(tape, batch, hidden);
+    }
 
     /// <summary>Frees all parameters.</summary>
     public void Dispose()
@@ -153,6 +155,7 @@ public sealed partial class DecoderModel : IDisposable
 
     private Variable Embed(Tape tape, BatchContext batch, Tensor ids)
     {
+        using Device.RangeScope range = Device.Range("embedding");
         Variable x = tape.Embedding(ids, TokenEmbedding.Weight);
         if (PositionEmbedding is null)
         {

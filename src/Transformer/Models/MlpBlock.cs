@@ -17,7 +17,7 @@ internal sealed class MlpBlock
 
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
-        using Device.RangeScope range = x.Value.Device.Range("mlp");
+        using Device.RangeScope range = batch.Device.Range("mlp");
         using Variable up = Up.Forward(tape, batch, x);
         if (Gate is null)
         {
