@@ -2,16 +2,17 @@
 # One session on a GPU host: unpacks a bundle (tools/bundle.sh) and runs the stages asked for, each with a time limit.
 # Usage: tools/gpu-check.sh [--bundle FILE] [--out DIR] [--limit SECONDS] [STAGE ...]      default: every stage, in this order
 #   tests      every test program on the GPU with native kernels; Tensors and Kernels again with the portable ones (PTX)
-#   sanitizer  compute-sanitizer's four tools over the kernels' tests, without those of the class or trait given below
+#   sanitizer  compute-sanitizer's tools over the kernels' tests, without those of the class or trait given below
 #   bf16       PyTorch's bf16 errors for the parity tests: DIR/bf16-errors.json (python3 with torch, transformers, peft)
 #   demo       engine demo on the GPU: DIR/demo.json
 #   models     random models for the comparison (python3 with torch)
 #   train      the training step against PEFT, alternating: DIR/train-step.json and .md (python3 with torch and peft)
 #   --bundle   the archive; default: the first of .carry/bundle.tar.xz and publish/bundle.tar.xz
 #   --out      default: $OUT, or out.  --limit: for everything together, default 570; stages that do not fit are skipped
-# Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora Cli"), SANITIZERS ("memcheck racecheck initcheck
-# synccheck"), SANITIZE (a test filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more
-# options for bench/pytorch/compare.py). Ends with a table; DIR also gets summary.json and logs.tar.gz.
+# Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora"), SANITIZERS ("memcheck memcheck-aligned
+# racecheck-aligned initcheck-aligned synccheck-aligned"; aligned tensors take the kernels' vector paths), SANITIZE (a test
+# filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more options for
+# bench/pytorch/compare.py). Ends with a table; DIR also gets summary.json and logs.tar.gz.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bundle="" out=${OUT:-out} limit=570 stages=()
@@ -20,7 +21,7 @@ while [ $# -gt 0 ]; do
         --bundle) bundle=${2:?--bundle needs a file}; shift ;;
         --out) out=${2:?--out needs a folder}; shift ;;
         --limit) limit=${2:?--limit needs seconds}; shift ;;
-        -h | --help) sed -n '2,15s/^# //p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,16s/^# //p' "$0"; exit 0 ;;
         tests | sanitizer | bf16 | demo | models | train) stages+=("$1") ;;
         *) echo "gpu-check.sh: unknown stage or option $1 (--help shows them)" >&2; exit 2 ;;
     esac
@@ -61,7 +62,7 @@ echo "cuBLASLt: ${ENGINE_CUDA_LIBRARY_PATH:-where the loader or the toolkit has 
 # Names, states, seconds and details of what ran.
 names=() states=() times=() details=()
 
-record() { names+=("$1") states+=("$2") times+=("$3") details+=("$4"); printf '%-24s %-8s %5d s  %s\n' "$1" "$2" "$3" "$4"; }
+record() { names+=("$1") states+=("$2") times+=("$3") details+=("$4"); printf '%-28s %-8s %5d s  %s\n' "$1" "$2" "$3" "$4"; }
 
 # Runs a command with a time limit. $1: its name, $2: seconds, then the command. The detail is the last line of the log that
 # fits the pattern in $tells (default: the last line).
@@ -87,26 +88,27 @@ step() {
 
 run_tests() {
     local room tells='[0-9]+ passed, [0-9]+ failed'
-    for room in ${ROOMS:-Tensors Kernels Autograd Transformer Lora Cli}; do
+    for room in ${ROOMS:-Tensors Kernels Autograd Transformer Lora}; do
         step "tests-$room" 240 ./test.sh --device cuda "$room"
     done
     for room in Tensors Kernels; do
-        step "tests-ptx-$room" 180 env ENGINE_KERNEL_TARGET=ptx ./test.sh --device cuda "$room"
+        step "tests-ptx-$room" 180 ./test.sh --device cuda --ptx "$room"
     done
 }
 
 # Each tensor has its own memory (ENGINE_NO_POOL), so that its end and what was never written are seen. The products are
 # cuBLASLt's; larger sizes take the same paths and the tools slow them down many times.
 run_sanitizer() {
-    local i tool tools tests filter most tells='ERROR SUMMARY|Total:'
-    read -ra tools <<< "${SANITIZERS:-memcheck racecheck initcheck synccheck}"
+    local i tool tools tests filter most aligned tells='ERROR SUMMARY|Total:'
+    read -ra tools <<< "${SANITIZERS:-memcheck memcheck-aligned racecheck-aligned initcheck-aligned synccheck-aligned}"
     read -ra filter <<< "${SANITIZE:-"-class- *MatMul* -trait- Size=Large"}"
     if ! command -v compute-sanitizer > /dev/null; then PATH=$PATH:/usr/local/cuda/bin; fi
     for i in "${!tools[@]}"; do
-        tool=${tools[$i]} most=$(((limit - SECONDS) / (${#tools[@]} - i)))
-        step "sanitizer-$tool" "$most" env ENGINE_NO_POOL=1 compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 99 \
-            --print-limit 200 "$DOTNET_HOST_PATH" "$ENGINE_TEST_PROGRAMS/Engine.Kernels.Tests.dll" -noColor -maxThreads 1 \
-            -trait- Device=Cpu "${filter[@]}"
+        tool=${tools[$i]} most=$(((limit - SECONDS) / (${#tools[@]} - i))) aligned=0
+        case $tool in *-aligned) aligned=1 ;; esac
+        step "sanitizer-$tool" "$most" env ENGINE_NO_POOL=1 ENGINE_TEST_ALIGNED=$aligned compute-sanitizer --tool "${tool%-aligned}" \
+            --target-processes all --error-exitcode 99 --print-limit 200 \
+            "$DOTNET_HOST_PATH" "$ENGINE_TEST_PROGRAMS/Engine.Kernels.Tests.dll" -noColor -parallel none -trait- Device=Cpu "${filter[@]}"
         tests=$(grep -aoE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$logs/sanitizer-$tool.log" 2>/dev/null | tail -n 1)
         echo "    tests under $tool: ${tests:-none reported}"
     done
@@ -169,6 +171,6 @@ tar czf "$out/logs.tar.gz" -C "$work" logs
 echo
 echo "$gpu; commit $commit; $started; $SECONDS s"
 for i in "${!names[@]}"; do
-    printf '%-24s %-8s %5d s  %s\n' "${names[$i]}" "${states[$i]}" "${times[$i]}" "${details[$i]}"
+    printf '%-28s %-8s %5d s  %s\n' "${names[$i]}" "${states[$i]}" "${times[$i]}" "${details[$i]}"
 done
 [ "$failures" -eq 0 ]
