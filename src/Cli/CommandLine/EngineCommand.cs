@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Invocation;
+using Engine.Cli.Bench;
 using Engine.Tensors;
 
 namespace Engine.Cli;
@@ -45,6 +46,7 @@ internal static class EngineCommand
                 DemoCommand.Create(global), TrainCommand.Create(global), EvalCommand.Create(global), GenerateCommand.Create(global),
                 LogitsCommand.Create(global), MergeCommand.Create(global), AdaptersCommand.Create(global),
                 InspectCommand.Create(global), TokenizeCommand.Create(global), InfoCommand.Create(global), KernelsCommand.Create(global),
+                BenchCommand.Create(global),
             ])
         {
             root.Add(command);

@@ -32,6 +32,25 @@ internal static class Results
         }
     }
 
+    /// <summary>Numbers as an array, null where JSON has none.</summary>
+    public static void WriteNumbers(this Utf8JsonWriter json, string name, IEnumerable<double> values)
+    {
+        json.WriteStartArray(name);
+        foreach (double value in values)
+        {
+            if (double.IsFinite(value))
+            {
+                json.WriteNumberValue(value);
+            }
+            else
+            {
+                json.WriteNullValue();
+            }
+        }
+
+        json.WriteEndArray();
+    }
+
     /// <summary>Bytes as a person reads them, such as <c>1.4 GiB</c>.</summary>
     public static string Bytes(long bytes)
     {
@@ -51,6 +70,13 @@ internal static class Results
     public static string Duration(TimeSpan time) => time.TotalSeconds < 60
         ? string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.0} s")
         : time.ToString(time.TotalHours >= 1 ? @"h\:mm\:ss" : @"m\:ss", CultureInfo.InvariantCulture);
+
+    /// <summary>A measured number with about four digits; nothing where there is none.</summary>
+    public static string Figure(double value) => !double.IsFinite(value) ? "" : value.ToString(
+        Math.Abs(value) switch { >= 1000 => "N0", >= 100 => "0.0", >= 10 => "0.00", _ => "0.000" }, CultureInfo.InvariantCulture);
+
+    /// <summary>A share in percent, without the sign; nothing where there is none.</summary>
+    public static string Percent(double share) => double.IsFinite(share) ? (100 * share).ToString("0.0", CultureInfo.InvariantCulture) : "";
 
     /// <summary>A whole number with separators.</summary>
     public static string Count(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
