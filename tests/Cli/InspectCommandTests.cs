@@ -58,5 +58,11 @@ public class InspectCommandTests
         using JsonDocument json = JsonDocument.Parse(Command.Run("info", "--json").Succeeded());
         Assert.Equal(2, json.RootElement.GetProperty("libraries").GetArrayLength());
         Assert.True(json.RootElement.GetProperty("cores").GetInt32() > 0);
+        Assert.Equal("cpu", json.RootElement.GetProperty("devices")[0].GetString());
+        JsonElement cuda = json.RootElement.GetProperty("cuda");
+        string? unavailable = cuda.GetProperty("why_unavailable").GetString();
+        Assert.Equal(Engine.Tensors.Cuda.CudaContext.WhyUnavailable(), unavailable);
+        Assert.Equal(cuda.GetProperty("available").GetBoolean(), cuda.GetProperty("gpus").GetArrayLength() > 0);
+        Assert.Contains(unavailable ?? "compute capability", text, StringComparison.Ordinal);
     }
 }

@@ -1,3 +1,5 @@
+using Engine.Tensors.Cuda;
+
 namespace Engine.Cli.Tests;
 
 public class UsageTests
@@ -17,6 +19,14 @@ public class UsageTests
     [InlineData("inspect")]
     [InlineData("tokenize")]
     [InlineData("info")]
+    [InlineData("kernels")]
+    [InlineData("bench")]
+    [InlineData("bench op")]
+    [InlineData("bench train")]
+    [InlineData("bench decode")]
+    [InlineData("profile")]
+    [InlineData("profile train")]
+    [InlineData("profile bench train")]
     public void Every_command_has_help(string command)
     {
         string[] path = command.Split(' ', StringSplitOptions.RemoveEmptyEntries);
@@ -49,8 +59,11 @@ public class UsageTests
     [InlineData("frobnicate", "frobnicate")]
     [InlineData("--model", "eval")]
     [InlineData("--frobnicate", "info --frobnicate")]
-    [InlineData("cuda", "info --device cuda:0")]
-    [InlineData("--device cpu", "info --device cuda")]
+    [InlineData("cuda:n", "info --device cuda:")]
+    [InlineData("cuda:first", "info --device cuda:first")]
+    [InlineData("cuda:-1", "info --device cuda:-1")]
+    [InlineData("cuda:99999999999", "info --device cuda:99999999999")]
+    [InlineData("cudax", "info --device cudax")]
     [InlineData("tpu", "info --device tpu")]
     [InlineData("--threads", "info --threads 0")]
     [InlineData("--lr", "train --lr fast")]
@@ -59,9 +72,38 @@ public class UsageTests
     [InlineData("epochs", "train --model m --data d --out o --epochs 1 --steps 2")]
     [InlineData("rank", "train --model m --data d --out o --rank 0")]
     [InlineData("--dtype", "generate --model m --tokens 1 --dtype int8")]
+    [InlineData("--op", "kernels --op frobnicate")]
+    [InlineData("rmsnorm-bwd", "bench op --op frobnicate")]
+    [InlineData("rows x columns", "bench op --op rmsnorm --shape 4096")]
+    [InlineData("rows x columns", "bench op --op rmsnorm --shape 0x4096")]
+    [InlineData("--shape", "bench op --op all --shape 4x4")]
+    [InlineData("--ncu", "bench op --op all --ncu")]
+    [InlineData("--ncu needs a GPU", "bench op --op add --ncu --device cpu")]
+    [InlineData("even last dimension", "bench op --op rope --shape 1x2x3x5 --device cpu")]
+    [InlineData("--steps", "bench train --model m --steps 0")]
     [InlineData("--type", "adapters combine --model m --adapter a --out o --type sum")]
     public void A_wrong_command_line_exits_with_2(string part, string commandLine) =>
         Command.Run(commandLine.Split(' ', StringSplitOptions.RemoveEmptyEntries)).FailedWith(2, part);
+
+    [Fact]
+    public void A_device_that_is_not_there_is_told_with_the_remedy()
+    {
+        string? unavailable = CudaContext.WhyUnavailable();
+        foreach (string name in (string[])["cuda", "cuda:0"])
+        {
+            CommandResult result = Command.Run("info", "--device", name);
+            if (unavailable is null)
+            {
+                result.Succeeded();
+            }
+            else
+            {
+                result.FailedWith(1, unavailable);
+            }
+        }
+
+        Command.Run("info", "--device", "cuda:64").FailedWith(1, unavailable ?? "there is no cuda:64");
+    }
 
     [Fact]
     public void One_prompt_is_needed()

@@ -106,7 +106,7 @@ internal static class BenchDecodeCommand
 
         public void Write(Stream stream, string directory, DecodeShape shape, DecoderModel model)
         {
-            using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+            using var json = new Utf8JsonWriter(stream, Results.Indented);
             json.WriteStartObject();
             json.WriteString("model", Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory))));
             json.WriteNumber("batch", shape.Batch);

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using System.Text.Json;
 using Engine.Kernels;
 using Engine.Tensors;
@@ -150,14 +149,12 @@ internal static class BenchOpCommand
                 Results.Percent(r.BytesPerSecond / peaks.CopyBytesPerSecond), Results.Percent(r.FlopsPerSecond / peaks.MatMulFlopsPerSecond),
                 r.Failure ?? "",
             }));
-        context.Note(string.Create(
-            CultureInfo.InvariantCulture,
-            $"measured on {context.Device.Name}: copy {Results.Figure(peaks.CopyBytesPerSecond / 1e9)} GB/s, bf16 matrix product {Results.Figure(peaks.MatMulFlopsPerSecond / 1e12)} TFLOP/s"));
+        context.Note($"measured on {context.Device.Name}: {peaks}");
     }
 
     private static void Write(Stream stream, Device device, DType dtype, DevicePeaks peaks, List<OpResult> results)
     {
-        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+        using var json = new Utf8JsonWriter(stream, Results.Indented);
         json.WriteStartObject();
         BenchMachine.Write(json, device);
         json.WriteString("dtype", dtype.Name());

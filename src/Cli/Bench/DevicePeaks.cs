@@ -20,13 +20,10 @@ internal sealed record DevicePeaks(double CopyBytesPerSecond, double MatMulFlops
         return peaks;
     }
 
-    /// <summary>The larger of the shares of both peaks; NaN when neither is known.</summary>
-    public double ShareOf(double bytesPerSecond, double flopsPerSecond)
-    {
-        double copy = bytesPerSecond / CopyBytesPerSecond;
-        double products = flopsPerSecond / MatMulFlopsPerSecond;
-        return double.IsNaN(copy) ? products : double.IsNaN(products) ? copy : Math.Max(copy, products);
-    }
+    /// <summary>For example <c>copy 4,105 GB/s, bf16 matrix product 712.3 TFLOP/s</c>.</summary>
+    public override string ToString() => double.IsNaN(MatMulFlopsPerSecond)
+        ? $"copy {Results.Figure(CopyBytesPerSecond / 1e9)} GB/s"
+        : $"copy {Results.Figure(CopyBytesPerSecond / 1e9)} GB/s, bf16 matrix product {Results.Figure(MatMulFlopsPerSecond / 1e12)} TFLOP/s";
 
     private static double Copy(Device device, int bytes)
     {

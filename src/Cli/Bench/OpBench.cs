@@ -43,6 +43,6 @@ internal sealed record OpBench(
         }
 
         return valid ? extents : throw new UsageException(
-            $"--shape is \"{shape}\"; {Name} takes {Extents.Replace('×', 'x')}, such as {string.Join('x', Defaults)}");
+            $"--shape is \"{shape}\"; {Name} takes {Extents.Replace("×", " x ", StringComparison.Ordinal)}, such as {string.Join('x', Defaults)}");
     }
 }

@@ -54,7 +54,7 @@ internal sealed record TrainBenchResult
     /// <summary>Everything as JSON.</summary>
     public void Write(Stream stream, TrainBench bench, Device device)
     {
-        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+        using var json = new Utf8JsonWriter(stream, Results.Indented);
         json.WriteStartObject();
         json.WriteString("model", Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(bench.Model))));
         json.WriteNumber("batch", bench.Rows);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Invocation;
 using Engine.Cli.Bench;
+using Engine.Cli.Profiling;
 using Engine.Tensors;
 
 namespace Engine.Cli;
@@ -46,7 +47,7 @@ internal static class EngineCommand
                 DemoCommand.Create(global), TrainCommand.Create(global), EvalCommand.Create(global), GenerateCommand.Create(global),
                 LogitsCommand.Create(global), MergeCommand.Create(global), AdaptersCommand.Create(global),
                 InspectCommand.Create(global), TokenizeCommand.Create(global), InfoCommand.Create(global), KernelsCommand.Create(global),
-                BenchCommand.Create(global),
+                BenchCommand.Create(global), ProfileCommand.Create(global),
             ])
         {
             root.Add(command);

@@ -8,13 +8,14 @@ namespace Engine.Cli;
 /// <summary>How results are written: JSON for programs, short texts for people.</summary>
 internal static class Results
 {
-    private static readonly JsonWriterOptions s_indented =
-        new() { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-
     private static readonly JsonWriterOptions s_line = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
+    /// <summary>How JSON documents are written.</summary>
+    public static JsonWriterOptions Indented { get; } =
+        new() { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     /// <summary>Writes an indented JSON document.</summary>
-    public static void WriteJson(this TextWriter writer, Action<Utf8JsonWriter> write) => writer.WriteLine(Text(s_indented, write));
+    public static void WriteJson(this TextWriter writer, Action<Utf8JsonWriter> write) => writer.WriteLine(Text(Indented, write));
 
     /// <summary>JSON on one line.</summary>
     public static string JsonLine(Action<Utf8JsonWriter> write) => Text(s_line, write);

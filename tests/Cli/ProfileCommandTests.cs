@@ -1,0 +1,64 @@
+using System.Text.Json;
+using Engine.Cli.Bench;
+using Engine.Cli.Profiling;
+using Engine.Tensors.Cuda;
+
+namespace Engine.Cli.Tests;
+
+public class ProfileCommandTests
+{
+    private static readonly KernelSample[] s_samples =
+    [
+        new("cast", "", 0, 10, new KernelWork(1000)),
+        new("norm", "layer 0/attention", 20, 5, new KernelWork(4000, 100)),
+        new("product", "layer 0/attention", 26, 40, new KernelWork(8000, 4_000_000)),
+        new("norm", "layer 0/mlp", 70, 15, new KernelWork(4000, 100)),
+        new("norm", "layer 1/attention", 90, 5, new KernelWork(4000, 100)),
+    ];
+
+    [Fact]
+    public void Without_a_gpu_a_profile_says_what_is_missing() => Command.Run(
+        "profile", "bench", "train", "--model", Fixtures.Llama, "--device", "cpu").FailedWith(1, "a profile needs a GPU");
+
+    [Fact]
+    public void Kernels_are_totalled_by_name()
+    {
+        IReadOnlyList<KernelTotal> totals = KernelTotal.Of(s_samples);
+        Assert.Equal(["product", "norm", "cast"], totals.Select(t => t.Kernel));
+        KernelTotal norm = totals[1];
+        Assert.Equal((3, 25, 12000, 300), (norm.Count, norm.Microseconds, norm.Bytes, norm.Flops));
+        Assert.Equal(25 / 75.0, norm.Share, 1e-12);
+        Assert.Equal(480e6, norm.BytesPerSecond, 1);
+        Assert.Equal(0.1, totals[0].FlopsPerSecond / 1e12, 1e-12);
+        string[] row = norm.Row(new DevicePeaks(960e6, double.NaN));
+        Assert.Equal(["norm", "3", "25.00", "33.3", "8.333", "0.480", "0.000", "50.0", ""], row);
+    }
+
+    [Fact]
+    public void Ranges_become_nested_slices()
+    {
+        Assert.Equal(
+            [
+                new RangeSlice("layer 0", 0, 20, 85),
+                new RangeSlice("attention", 1, 20, 66),
+                new RangeSlice("mlp", 1, 70, 85),
+                new RangeSlice("layer 1", 0, 90, 95),
+                new RangeSlice("attention", 1, 90, 95),
+            ],
+            RangeSlice.Of(s_samples));
+    }
+
+    [Fact]
+    public void The_trace_has_a_slice_for_each_launch_and_range()
+    {
+        using var stream = new MemoryStream();
+        TraceFile.Write(stream, "cuda:0", s_samples);
+        using JsonDocument json = JsonDocument.Parse(stream.ToArray());
+        JsonElement[] slices = [.. json.RootElement.GetProperty("traceEvents").EnumerateArray().Where(e => e.GetProperty("ph").GetString() == "X")];
+        Assert.Equal(10, slices.Length);
+        JsonElement product = slices.Single(s => s.GetProperty("name").GetString() == "product");
+        Assert.Equal((26, 40), (product.GetProperty("ts").GetDouble(), product.GetProperty("dur").GetDouble()));
+        Assert.Equal(4_000_000, product.GetProperty("args").GetProperty("flops").GetInt64());
+        Assert.Equal(8000, product.GetProperty("args").GetProperty("bytes").GetInt64());
+    }
+}
