@@ -1,0 +1,65 @@
+// attention — causal scaled dot-product attention with grouped key/value heads; see the files below for each kernel
+#include "attention_bwd.cuh"
+#include "attention_decode.cuh"
+#include "attention_delta.cuh"
+#include "attention_f32.cuh"
+#include "attention_fwd.cuh"
+
+// Entry points for head dimensions up to D.
+#define ATTENTION_KERNELS(D)                                                                                              \
+    ENGINE_PARAMS(attention_fwd_d##D, AttentionForwardParams)                                                             \
+    extern "C" __global__ void __launch_bounds__(128) attention_fwd_d##D##_bf16(const AttentionForwardParams p) {         \
+        attention_forward<bf16, D>(p);                                                                                    \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(128) attention_fwd_d##D##_f16(const AttentionForwardParams p) {          \
+        attention_forward<f16, D>(p);                                                                                     \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Forward)                                              \
+        attention_fwd_d##D##_f32(const AttentionForwardParams p) {                                                        \
+        attention_forward_f32<D>(p);                                                                                      \
+    }                                                                                                                     \
+    ENGINE_PARAMS(attention_bwd_kv_d##D, AttentionBackwardParams)                                                         \
+    extern "C" __global__ void __launch_bounds__(D <= 128 ? 128 : 64)                                                     \
+        attention_bwd_kv_d##D##_bf16(const AttentionBackwardParams p) {                                                   \
+        attention_backward_kv<bf16, D>(p);                                                                                \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(D <= 128 ? 128 : 64)                                                     \
+        attention_bwd_kv_d##D##_f16(const AttentionBackwardParams p) {                                                    \
+        attention_backward_kv<f16, D>(p);                                                                                 \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Backward)                                             \
+        attention_bwd_kv_d##D##_f32(const AttentionBackwardParams p) {                                                    \
+        attention_backward_kv_f32<D>(p);                                                                                  \
+    }                                                                                                                     \
+    ENGINE_PARAMS(attention_bwd_q_d##D, AttentionBackwardParams)                                                          \
+    extern "C" __global__ void __launch_bounds__(128) attention_bwd_q_d##D##_bf16(const AttentionBackwardParams p) {      \
+        attention_backward_q<bf16, D>(p);                                                                                 \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(128) attention_bwd_q_d##D##_f16(const AttentionBackwardParams p) {       \
+        attention_backward_q<f16, D>(p);                                                                                  \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Backward)                                             \
+        attention_bwd_q_d##D##_f32(const AttentionBackwardParams p) {                                                     \
+        attention_backward_q_f32<D>(p);                                                                                   \
+    }
+
+ATTENTION_KERNELS(32)
+ATTENTION_KERNELS(64)
+ATTENTION_KERNELS(96)
+ATTENTION_KERNELS(128)
+ATTENTION_KERNELS(256)
+
+ENGINE_KERNEL(attention_bwd_delta, AttentionBackwardParams, 256, attention_delta)
+
+#define DECODE_KERNELS(D)                                                                                                 \
+    template <typename T> __device__ __forceinline__ void attention_decode_d##D(const AttentionDecodeParams& p) {         \
+        attention_decode<T, D>(p);                                                                                        \
+    }                                                                                                                     \
+    ENGINE_KERNEL(attention_decode_d##D, AttentionDecodeParams, DecodeThreads, attention_decode_d##D)
+
+DECODE_KERNELS(32)
+DECODE_KERNELS(64)
+DECODE_KERNELS(128)
+DECODE_KERNELS(256)
+
+ENGINE_KERNEL(attention_combine, AttentionDecodeParams, 256, attention_combine)
