@@ -50,6 +50,47 @@ public static class Attention
             case DeviceKind.Cpu:
                 AttentionCpu.Forward(q, k, v, keyStart, queryOffset, scale, o, lse);
                 break;
+            case DeviceKind.Cuda:
+                AttentionCuda.Forward(q, k, v, keyStart, queryOffset, scale, o, lse);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, q.Device);
+        }
+    }
+
+    /// <summary>
+    /// The forward for one query of each row over a cache whose length the device knows: the query stands at the last of the
+    /// keys held. What is launched depends on the cache's capacity alone, so a recorded step serves a growing length.
+    /// </summary>
+    /// <param name="q">Queries [B, 1, H, D], as in the forward.</param>
+    /// <param name="k">Keys [B, capacity, Hkv, D], as in the forward; those beyond the length are not read.</param>
+    /// <param name="v">Values, like <paramref name="k"/>.</param>
+    /// <param name="keyStart">I32 [B, 1], contiguous: the first key that the query sees; negative counts as 0.</param>
+    /// <param name="length">I32 [1]: the number of keys held, from 1 to the capacity.</param>
+    /// <param name="scale">As in the forward.</param>
+    /// <param name="o">Result [B, 1, H, D], strided like <paramref name="q"/>. A query that sees no key gets 0.</param>
+    /// <exception cref="ArgumentException">Shapes, dtypes, devices or layouts do not fit; on the CPU also a length out of range.</exception>
+    public static void Decode(Tensor q, Tensor k, Tensor v, Tensor keyStart, Tensor length, float scale, Tensor o)
+    {
+        const string Op = "Attention.Decode";
+        CheckInputs(Op, q, k, v, keyStart);
+        CheckLike(Op, o, q, nameof(o));
+        Check.Type(Op, length, DType.I32);
+        Check.Shaped(Op, length, [1]);
+        Check.SameDevice(Op, length, q);
+        if (q.Shape[1] != 1)
+        {
+            Check.Throw(Op, nameof(q), "has to hold one query of each row", q);
+        }
+
+        switch (q.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                AttentionCpu.Decode(q, k, v, keyStart, length, scale, o);
+                break;
+            case DeviceKind.Cuda:
+                AttentionCuda.Decode(q, k, v, keyStart, length, queryOffset: 0, scale, o, lse: null);
+                break;
             default:
                 throw DeviceDispatch.Unsupported(Op, q.Device);
         }
@@ -88,6 +129,9 @@ public static class Attention
         {
             case DeviceKind.Cpu:
                 AttentionCpu.Backward(dO, q, k, v, o, lse, keyStart, scale, dq, dk, dv);
+                break;
+            case DeviceKind.Cuda:
+                AttentionCuda.Backward(dO, q, k, v, o, lse, keyStart, scale, dq, dk, dv);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, q.Device);

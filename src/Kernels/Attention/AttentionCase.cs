@@ -14,6 +14,12 @@ namespace Engine.Kernels;
 public sealed record AttentionCase(
     int Batch, int Queries, int Keys, int Heads, int KeyHeads, int Dimension, DType DType, bool Backward) : OpCase
 {
+    /// <summary>
+    /// Whether the probabilities and ds are rounded to the tensors' dtype before they enter a product, as the tensor-core
+    /// kernels do for bf16 and f16 with more than a few queries.
+    /// </summary>
+    public bool RoundsProbabilities { get; init; }
+
     /// <inheritdoc/>
     public override string Name =>
         $"Attention.{(Backward ? "Backward" : "Forward")}[{Batch}, {Queries} of {Keys}, {Heads}/{KeyHeads}, {Dimension}] {DType.Name()}";
@@ -52,9 +58,20 @@ public sealed record AttentionCase(
     /// the denominator's), plus 8u for the two exponentials, plus the sum's and the output's Keys·u each.
     /// Backward, from given lse: the score as before, |lse|·u for the subtraction, the D + 2 of dp and of δ, 8u for the
     /// exponential and the products, and Queries or Keys for the final sum.
+    /// Where p and ds are rounded to the dtype, each product is off by its unit roundoff more.
     /// </remarks>
-    public override ErrorBound Error(DType dtype) => ErrorBound.Roundings(
-        dtype,
-        (2 * (Dimension + 2)) + (2 * Keys) + 16,
-        "2(D + 2) for the scores or dp, 2·Keys for the sums, 16 for exponentials and scaling");
+    public override ErrorBound Error(DType dtype)
+    {
+        ErrorBound bound = ErrorBound.Roundings(
+            dtype,
+            (2 * (Dimension + 2)) + (2 * Keys) + 16,
+            "2(D + 2) for the scores or dp, 2·Keys for the sums, 16 for exponentials and scaling");
+        return RoundsProbabilities
+            ? bound with
+            {
+                Arithmetic = bound.Arithmetic + ErrorBound.UnitRoundoff(dtype),
+                Derivation = bound.Derivation + ", one rounding of p or ds to the dtype",
+            }
+            : bound;
+    }
 }

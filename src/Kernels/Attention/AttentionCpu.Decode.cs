@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.Intrinsics;
+using Engine.Tensors;
 using static Engine.Kernels.Cpu.Vector512Math;
 
 namespace Engine.Kernels;
@@ -11,6 +12,21 @@ internal static unsafe partial class AttentionCpu
     private const int MaxDecodeQueries = 2;
 
     private const int DecodeBlock = 128;
+
+    /// <summary>Computes o over the keys held; all arguments but the length have been checked.</summary>
+    public static void Decode(Tensor q, Tensor k, Tensor v, Tensor keyStart, Tensor length, float scale, Tensor o)
+    {
+        int keys = *(int*)length.Pointer;
+        if (keys < 1 || keys > k.Shape[1])
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(length), keys, $"Attention.Decode: the cache holds from 1 to {k.Shape[1]} keys");
+        }
+
+        using Tensor heldKeys = k.Slice(1, 0, keys);
+        using Tensor heldValues = v.Slice(1, 0, keys);
+        Forward(q, heldKeys, heldValues, keyStart, keys - 1, scale, o, lse: null);
+    }
 
     // All queries of the heads that share a key/value head; keys and values are converted once for all of them.
     private static void DecodeTask<T>(in ForwardState<T> state, int index)

@@ -1,0 +1,276 @@
+using System.Runtime.InteropServices;
+using Engine.Kernels.Cuda;
+using Engine.Tensors;
+using Engine.Tensors.Cuda;
+
+namespace Engine.Kernels;
+
+/// <summary>
+/// Attention on CUDA: tensor cores for bf16 and f16 (probabilities are rounded to the dtype on the way), full f32 for f32;
+/// a few queries go to the decode kernel. Head dimensions up to 256, padded inside the kernel to the next of
+/// <see cref="s_dimensions"/>.
+/// </summary>
+internal static partial class AttentionCuda
+{
+    private const string Image = "attention";
+
+    // Queries of a block of the tensor-core kernels.
+    private const int Rows = 64;
+
+    private static readonly int[] s_dimensions = [32, 64, 96, 128, 256];
+    private static readonly KernelFamily<ForwardParams>[] s_forward = Families<ForwardParams>("attention_fwd_d");
+    private static readonly KernelFamily<BackwardParams>[] s_backwardKeys = Families<BackwardParams>("attention_bwd_kv_d");
+    private static readonly KernelFamily<BackwardParams>[] s_backwardQueries = Families<BackwardParams>("attention_bwd_q_d");
+    private static readonly KernelFamily<BackwardParams> s_delta = new(Image, "attention_bwd_delta");
+
+    /// <summary>Computes o and lse; the arguments have been checked.</summary>
+    public static void Forward(
+        Tensor q, Tensor k, Tensor v, Tensor keyStart, int queryOffset, float scale, Tensor o, Tensor? lse)
+    {
+        if (q.Elements == 0)
+        {
+            return;
+        }
+
+        if (q.Shape[1] <= MostDecodeQueries)
+        {
+            Decode(q, k, v, keyStart, length: null, queryOffset, scale, o, lse);
+            return;
+        }
+
+        int index = DimensionIndex(q);
+        int dimension = s_dimensions[index];
+        bool full = q.DType == DType.F32;
+        int rows = full && dimension > 128 ? 32 : Rows;
+        long tiles = CudaLaunch.CeilDiv(q.Shape[1], rows);
+        s_forward[index].Launch(
+            q.Device,
+            q.DType,
+            LaunchShape.Blocks(
+                tiles * q.Shape[0] * q.Shape[2],
+                (uint)(full ? 4 * rows : 2 * rows),
+                full ? FullForwardShared(dimension, rows) : ForwardShared(dimension)),
+            new ForwardParams
+            {
+                Q = q.Pointer,
+                K = k.Pointer,
+                V = v.Pointer,
+                O = o.Pointer,
+                Lse = CudaLaunch.PointerOf(lse),
+                KeyStart = keyStart.Pointer,
+                QStrides = new HeadStrides(q),
+                KStrides = new HeadStrides(k),
+                VStrides = new HeadStrides(v),
+                OStrides = new HeadStrides(o),
+                Shape = new AttentionShape(q, k, queryOffset, scale, [q, k, v, o]),
+            },
+            WorkOf(q, k, backward: false, products: 2));
+    }
+
+    /// <summary>Computes dq, dk and dv; the arguments have been checked.</summary>
+    public static void Backward(
+        Tensor dO, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale, Tensor dq, Tensor dk, Tensor dv)
+    {
+        if (q.Elements == 0)
+        {
+            return;
+        }
+
+        int index = DimensionIndex(q);
+        int dimension = s_dimensions[index];
+        (int batch, int queries, int heads, int keyHeads) = (q.Shape[0], q.Shape[1], q.Shape[2], k.Shape[2]);
+        using Tensor delta = Tensor.Empty([batch, heads, queries], DType.F32, q.Device);
+        var parameters = new BackwardParams
+        {
+            DO = dO.Pointer,
+            Q = q.Pointer,
+            K = k.Pointer,
+            V = v.Pointer,
+            O = o.Pointer,
+            Lse = lse.Pointer,
+            Delta = delta.Pointer,
+            KeyStart = keyStart.Pointer,
+            DQ = dq.Pointer,
+            DK = dk.Pointer,
+            DV = dv.Pointer,
+            DOStrides = new HeadStrides(dO),
+            QStrides = new HeadStrides(q),
+            KStrides = new HeadStrides(k),
+            VStrides = new HeadStrides(v),
+            OStrides = new HeadStrides(o),
+            DQStrides = new HeadStrides(dq),
+            DKStrides = new HeadStrides(dk),
+            DVStrides = new HeadStrides(dv),
+            Shape = new AttentionShape(q, k, 0, scale, [dO, q, k, v, o, dq, dk, dv]),
+        };
+
+        // One lane for each 16 bytes of a row, rounded up to a power of two.
+        int lanes = 1;
+        while (lanes < 32 && lanes * (16 / q.DType.Size()) < q.Shape[3])
+        {
+            lanes *= 2;
+        }
+
+        const int DeltaThreads = 256;
+        long rows = (long)batch * queries * heads;
+        s_delta.Launch(
+            q.Device, q.DType, LaunchShape.Blocks(CudaLaunch.CeilDiv(rows * lanes, DeltaThreads), DeltaThreads), parameters,
+            new KernelWork((2 * q.ByteLength) + (4 * rows), 2 * q.Elements));
+
+        bool full = q.DType == DType.F32;
+        int fullRows = dimension > 128 ? 16 : 32;
+
+        // D 256 leaves no registers for both gradients: blocks come in pairs, one for dv and one for dk, with half the keys.
+        bool pairs = !full && dimension > 128;
+        int keyRows = full ? fullRows : pairs ? Rows / 2 : Rows;
+        long keyBlocks = CudaLaunch.CeilDiv(queries, keyRows) * batch * keyHeads * (pairs ? 2 : 1);
+        s_backwardKeys[index].Launch(
+            q.Device,
+            q.DType,
+            LaunchShape.Blocks(
+                keyBlocks,
+                (uint)(full ? 4 * keyRows : 2 * keyRows),
+                full ? FullBackwardShared(dimension, fullRows, 2) : BackwardKeysShared(dimension)),
+            parameters,
+            WorkOf(q, k, backward: true, products: 4));
+
+        int queryRows = full ? fullRows : Rows;
+        s_backwardQueries[index].Launch(
+            q.Device,
+            q.DType,
+            LaunchShape.Blocks(
+                CudaLaunch.CeilDiv(queries, queryRows) * batch * heads,
+                (uint)(full ? 4 * queryRows : 2 * queryRows),
+                full ? FullBackwardShared(dimension, fullRows, 1) : BackwardQueriesShared(dimension)),
+            parameters,
+            WorkOf(q, k, backward: true, products: 3));
+    }
+
+    // Shared memory of the kernels: tiles of 16-bit elements in rows of D + 8, of floats in rows of D + 4.
+    private static uint ForwardShared(int d)
+    {
+        int keys = d > 128 ? 32 : 64;
+        return TileBytes((4 * keys) + (d > 128 ? Rows : 0), d);
+    }
+
+    private static uint BackwardKeysShared(int d)
+    {
+        int keys = d > 128 ? 32 : 64;
+        int queries = BackwardTile(d);
+        return TileBytes((2 * keys) + (4 * queries), d) + (uint)(2 * 3 * sizeof(float) * queries);
+    }
+
+    private static uint BackwardQueriesShared(int d) => TileBytes((2 * Rows) + (4 * BackwardTile(d)), d);
+
+    private static int BackwardTile(int d) => d <= 64 ? 64 : d <= 128 ? 32 : 16;
+
+    private static uint TileBytes(int rows, int d) => (uint)(rows * (d + 8) * 2);
+
+    private static uint FullForwardShared(int d, int rows) => (uint)(sizeof(float) * rows * ((2 * (d + 4)) + rows + 4));
+
+    private static uint FullBackwardShared(int d, int rows, int scores) =>
+        (uint)(sizeof(float) * rows * ((4 * (d + 4)) + (scores * (rows + 4))));
+
+    // What these kernels read and write once, and products of 2·D for each visible pair.
+    private static KernelWork WorkOf(Tensor q, Tensor k, bool backward, int products)
+    {
+        var c = new AttentionCase(q.Shape[0], q.Shape[1], k.Shape[1], q.Shape[2], k.Shape[2], q.Shape[3], q.DType, backward);
+        return new KernelWork(c.Bytes, c.Flops / (backward ? 5 : 2) * products);
+    }
+
+    private static int DimensionIndex(Tensor q)
+    {
+        int index = Array.FindIndex(s_dimensions, d => d >= q.Shape[3]);
+        return index >= 0 ? index : throw TooLarge(q);
+    }
+
+    private static NotSupportedException TooLarge(Tensor q) => new(
+        $"Attention computes head dimensions up to {s_dimensions[^1]} on {q.Device.Name}, not {q.Shape[3]}; move the tensors to the cpu");
+
+    private static KernelFamily<T>[] Families<T>(string name)
+        where T : unmanaged => [.. s_dimensions.Select(d => new KernelFamily<T>(Image, name + d))];
+
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly struct HeadStrides(Tensor tensor)
+    {
+        private readonly long _batch = tensor.Strides[0];
+        private readonly long _row = tensor.Strides[1];
+        private readonly long _head = tensor.Strides[2];
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly struct AttentionShape(Tensor q, Tensor k, int queryOffset, float scale, ReadOnlySpan<Tensor> operands)
+    {
+        private readonly int _batch = q.Shape[0];
+        private readonly int _queries = q.Shape[1];
+        private readonly int _keys = k.Shape[1];
+        private readonly int _heads = q.Shape[2];
+        private readonly int _keyHeads = k.Shape[2];
+        private readonly int _dimension = q.Shape[3];
+        private readonly int _queryOffset = queryOffset;
+        private readonly int _vectors = AllVectors(operands) ? 1 : 0;
+        private readonly float _scale = scale;
+
+        // Whether rows can be read and written 16 bytes at a time.
+        private static bool AllVectors(ReadOnlySpan<Tensor> operands)
+        {
+            foreach (Tensor tensor in operands)
+            {
+                int size = tensor.DType.Size();
+                bool vectors = CudaLaunch.AlignedRows(tensor, tensor.Shape[3]);
+                for (int d = 0; d < 3; d++)
+                {
+                    vectors &= tensor.Shape[d] <= 1 || tensor.Strides[d] * size % 16 == 0;
+                }
+
+                if (!vectors)
+                {
+                    return false;
+                }
+            }
+
+            return true;
+        }
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ForwardParams
+    {
+        public nint Q;
+        public nint K;
+        public nint V;
+        public nint O;
+        public nint Lse;
+        public nint KeyStart;
+        public HeadStrides QStrides;
+        public HeadStrides KStrides;
+        public HeadStrides VStrides;
+        public HeadStrides OStrides;
+        public AttentionShape Shape;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct BackwardParams
+    {
+        public nint DO;
+        public nint Q;
+        public nint K;
+        public nint V;
+        public nint O;
+        public nint Lse;
+        public nint Delta;
+        public nint KeyStart;
+        public nint DQ;
+        public nint DK;
+        public nint DV;
+        public HeadStrides DOStrides;
+        public HeadStrides QStrides;
+        public HeadStrides KStrides;
+        public HeadStrides VStrides;
+        public HeadStrides OStrides;
+        public HeadStrides DQStrides;
+        public HeadStrides DKStrides;
+        public HeadStrides DVStrides;
+        public AttentionShape Shape;
+    }
+}
