@@ -4,41 +4,42 @@
 #include "attention_delta.cuh"
 #include "attention_f32.cuh"
 #include "attention_fwd.cuh"
+#include "tuning.cuh"
 
 // Entry points for head dimensions up to D.
 #define ATTENTION_KERNELS(D)                                                                                              \
     ENGINE_PARAMS(attention_fwd_d##D, AttentionForwardParams)                                                             \
-    extern "C" __global__ void __launch_bounds__(128) attention_fwd_d##D##_bf16(const AttentionForwardParams p) {         \
+    extern "C" __global__ void __launch_bounds__(128, forward_blocks(D)) attention_fwd_d##D##_bf16(const AttentionForwardParams p) {         \
         attention_forward<bf16, D>(p);                                                                                    \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(128) attention_fwd_d##D##_f16(const AttentionForwardParams p) {          \
+    extern "C" __global__ void __launch_bounds__(128, forward_blocks(D)) attention_fwd_d##D##_f16(const AttentionForwardParams p) {          \
         attention_forward<f16, D>(p);                                                                                     \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Forward)                                              \
+    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Forward, 1)                                              \
         attention_fwd_d##D##_f32(const AttentionForwardParams p) {                                                        \
         attention_forward_f32<D>(p);                                                                                      \
     }                                                                                                                     \
     ENGINE_PARAMS(attention_bwd_kv_d##D, AttentionBackwardParams)                                                         \
-    extern "C" __global__ void __launch_bounds__(D <= 128 ? 128 : 64)                                                     \
+    extern "C" __global__ void __launch_bounds__(D <= 128 ? 128 : 64, backward_keys_blocks(D))                                                     \
         attention_bwd_kv_d##D##_bf16(const AttentionBackwardParams p) {                                                   \
         attention_backward_kv<bf16, D>(p);                                                                                \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(D <= 128 ? 128 : 64)                                                     \
+    extern "C" __global__ void __launch_bounds__(D <= 128 ? 128 : 64, backward_keys_blocks(D))                                                     \
         attention_bwd_kv_d##D##_f16(const AttentionBackwardParams p) {                                                    \
         attention_backward_kv<f16, D>(p);                                                                                 \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Backward)                                             \
+    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Backward, 1)                                             \
         attention_bwd_kv_d##D##_f32(const AttentionBackwardParams p) {                                                    \
         attention_backward_kv_f32<D>(p);                                                                                  \
     }                                                                                                                     \
     ENGINE_PARAMS(attention_bwd_q_d##D, AttentionBackwardParams)                                                          \
-    extern "C" __global__ void __launch_bounds__(128) attention_bwd_q_d##D##_bf16(const AttentionBackwardParams p) {      \
+    extern "C" __global__ void __launch_bounds__(128, backward_queries_blocks(D)) attention_bwd_q_d##D##_bf16(const AttentionBackwardParams p) {      \
         attention_backward_q<bf16, D>(p);                                                                                 \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(128) attention_bwd_q_d##D##_f16(const AttentionBackwardParams p) {       \
+    extern "C" __global__ void __launch_bounds__(128, backward_queries_blocks(D)) attention_bwd_q_d##D##_f16(const AttentionBackwardParams p) {       \
         attention_backward_q<f16, D>(p);                                                                                  \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Backward)                                             \
+    extern "C" __global__ void __launch_bounds__(4 * FloatTiles<D>::Backward, 1)                                             \
         attention_bwd_q_d##D##_f32(const AttentionBackwardParams p) {                                                     \
         attention_backward_q_f32<D>(p);                                                                                   \
     }

@@ -27,6 +27,7 @@ __device__ __forceinline__ void load_floats(float* tile, const float* from, long
         }
         return;
     }
+#pragma unroll 1
     for (int i = threadIdx.x; i < Rows * D; i += Threads) {
         int row = i / D, c = i % D;
         tile[row * FloatStride<D> + c] = row < rows && c < columns ? from[row * stride + c] : 0.0f;

@@ -13,18 +13,27 @@ template <int D> constexpr int TileStride = D + 8;
 template <typename T, int D, int Rows, int Threads>
 __device__ __forceinline__ void load_tile(T* tile, const T* from, long long stride, int rows, int columns, bool vectors) {
     if (vectors) {
+        // Nothing is read through the addresses of pieces that are left out.
         constexpr int Chunks = D / 8, Count = Rows * Chunks;
+        if constexpr (Threads % Chunks == 0 && Count % Threads == 0) {
+            constexpr int Step = Threads / Chunks;
+            int row = threadIdx.x / Chunks, c = threadIdx.x % Chunks * 8;
+            int left = c < columns ? rows - row : 0;
+            T* to = tile + row * TileStride<D> + c;
+            from += row * stride + c;
 #pragma unroll
-        for (int n = 0; n < (Count + Threads - 1) / Threads; n++) {
-            int i = n * Threads + threadIdx.x;
-            if (Count % Threads == 0 || i < Count) {
-                int row = i / Chunks, c = i % Chunks * 8;
-                bool inside = row < rows && c < columns;
-                copy_async_16(tile + row * TileStride<D> + c, inside ? from + row * stride + c : from, inside);
+            for (int n = 0; n < Rows; n += Step, from += Step * stride) copy_async_16(to + n * TileStride<D>, from, n < left);
+        } else {
+#pragma unroll
+            for (int n = 0; n < (Count + Threads - 1) / Threads; n++) {
+                int i = n * Threads + threadIdx.x, row = i / Chunks, c = i % Chunks * 8;
+                if (Count % Threads == 0 || i < Count)
+                    copy_async_16(tile + row * TileStride<D> + c, from + row * stride + c, row < rows && c < columns);
             }
         }
         return;
     }
+#pragma unroll 1
     for (int i = threadIdx.x; i < Rows * D; i += Threads) {
         int row = i / D, c = i % D;
         tile[row * TileStride<D> + c] = row < rows && c < columns ? from[row * stride + c] : from_float<T>(0.0f);
@@ -116,6 +125,7 @@ __device__ __forceinline__ void store_rows(
         }
         return;
     }
+#pragma unroll 1
     for (int i = lane; i < 16 * D; i += 32) {
         int row = i / D, column = i % D;
         if (row < rows && column < columns) to[row * stride + column] = tile[row * TileStride<D> + column];

@@ -47,25 +47,28 @@ internal static partial class GradientCases
         yield return new(nameof(Ops.CrossEntropy), "", d =>
         {
             Tensor labels = Tensor.From([-100, 3, 0, -100, 10], [5], d);
+            Tensor scale = Leaves.Of([0.5], [1], d);
             Tensor losses = Tensor.Empty([5], Leaves.Precision, d);
             return new(
-                d, (t, v) => t.CrossEntropy(v[0], labels, 0.5f, losses), [Leaves.Normal(d, [5, 11], 1, 2)], labels, losses);
+                d, (t, v) => t.CrossEntropy(v[0], labels, scale, losses), [Leaves.Normal(d, [5, 11], 1, 2)], labels, scale, losses);
         });
         yield return new(nameof(Ops.CrossEntropy), "large logits", d =>
         {
             Tensor labels = Tensor.From([52, 3, 0], [3], d);
+            Tensor scale = Leaves.Of([0.5], [1], d);
             Tensor losses = Tensor.Empty([3], Leaves.Precision, d);
             return new(
-                d, (t, v) => t.CrossEntropy(v[0], labels, 0.5f, losses), [Leaves.Normal(d, [3, 53], 1, 30)], labels, losses);
+                d, (t, v) => t.CrossEntropy(v[0], labels, scale, losses), [Leaves.Normal(d, [3, 53], 1, 30)], labels, scale, losses);
         });
         yield return HeadCrossEntropy("", 5, 7, 11);
-        yield return HeadCrossEntropy("two chunks", Ops.CrossEntropyChunk + 5, 3, 5);
+        yield return HeadCrossEntropy("two chunks", Kernels.CrossEntropy.ChunkRows(TestDevice.Current, 5) + 5, 3, 5);
 
         // One table as embedding and as head: both gradients meet in it.
         yield return new(nameof(Ops.HeadCrossEntropy), "tied", d =>
         {
             Tensor ids = Tensor.From([3, 1, 3, 0, 5, 3], [6], d);
             Tensor labels = Tensor.From([1, 3, -100, 5, 3, 6], [6], d);
+            Tensor scale = Leaves.Of([0.5], [1], d);
             Tensor losses = Tensor.Empty([6], Leaves.Precision, d);
             return new(
                 d,
@@ -73,11 +76,12 @@ internal static partial class GradientCases
                 {
                     using Variable x = t.Embedding(ids, v[0]);
                     using Variable bent = t.Silu(x);
-                    return t.HeadCrossEntropy(bent, v[0], labels, 0.5f, losses);
+                    return t.HeadCrossEntropy(bent, v[0], labels, scale, losses);
                 },
                 [Leaves.Normal(d, [7, 5], 1)],
                 ids,
                 labels,
+                scale,
                 losses);
         });
     }
@@ -102,12 +106,14 @@ internal static partial class GradientCases
         new(nameof(Ops.HeadCrossEntropy), circumstances, d =>
         {
             Tensor labels = Tensor.From([.. Enumerable.Range(0, rows).Select(i => i % 4 == 1 ? -100 : i * 3 % vocabulary)], [rows], d);
+            Tensor scale = Leaves.Of([0.125], [1], d);
             Tensor losses = Tensor.Empty([rows], Leaves.Precision, d);
             return new(
                 d,
-                (t, v) => t.HeadCrossEntropy(v[0], v[1], labels, 0.125f, losses),
+                (t, v) => t.HeadCrossEntropy(v[0], v[1], labels, scale, losses),
                 [Leaves.Normal(d, [rows, width], 1), Leaves.Normal(d, [vocabulary, width], 2)],
                 labels,
+                scale,
                 losses);
         });
 

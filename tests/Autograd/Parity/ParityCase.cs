@@ -97,7 +97,8 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
         Tensor labels = Integers("labels");
         int counted = fixtures[name + ".labels"].Count(l => l >= 0);
         Tensor losses = Own(Tensors.Tensor.Empty(labels.Shape, dtype, TestDevice.Current));
-        return tape.CrossEntropy(Leaf("logits"), labels, 1f / counted, losses);
+        Tensor scale = Own(Make([1f / counted], [1]));
+        return tape.CrossEntropy(Leaf("logits"), labels, scale, losses);
     }
 
     private Variable Attention(Tape tape)

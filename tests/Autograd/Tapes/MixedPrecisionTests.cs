@@ -39,6 +39,7 @@ public sealed class MixedPrecisionTests
         using (Variable b = Leaf("b", [16, 4], DType.F32, device, 0.5f))
         using (Variable head = Leaf("head", [13, 16], dtype, device, 0.5f))
         using (Tensor labels = Tensor.From([.. Enumerable.Range(0, 9).Select(i => i % 13)], [9], device))
+        using (Tensor scale = Tensor.From([1f / 9], [1], device))
         using (Tensor losses = Tensor.Empty([9], DType.F32, device))
         {
             using (var tape = new Tape())
@@ -47,7 +48,7 @@ public sealed class MixedPrecisionTests
                 using Variable y = tape.Linear(normed, w, null);
                 using Variable adapted = tape.LowRank(y, normed, a, b, 0.5f);
                 using Variable sum = tape.Add(x, adapted);
-                using Variable loss = tape.HeadCrossEntropy(sum, head, labels, 1f / 9, losses);
+                using Variable loss = tape.HeadCrossEntropy(sum, head, labels, scale, losses);
                 Assert.Equal(DType.F32, loss.Value.DType);
                 tape.Backward(loss, Tensor.From([1f], [1], device));
             }

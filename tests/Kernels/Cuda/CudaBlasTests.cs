@@ -1,12 +1,11 @@
 using Engine.Kernels.Gemm;
 using Engine.Tensors;
 using Engine.Tensors.Cuda;
-using Engine.Tests.Shared;
 
-namespace Engine.Kernels.Tests.Cuda;
+namespace Engine.Kernels.Tests;
 
 /// <summary>What products on the GPU have beyond those on the CPU: plans, TF32, the bias on the way out.</summary>
-[Collection(nameof(CudaDevice))]
+[Collection(nameof(CudaCollection))]
 public sealed class CudaBlasTests
 {
     [Theory]
@@ -22,8 +21,8 @@ public sealed class CudaBlasTests
         using Tensor bias = Matrix(random, 1, 48, dtype, device).Reshape(48);
         using Tensor plain = Tensor.Empty([33, 48], DType.F32, device);
         using Tensor biased = Tensor.Empty([33, 48], dtype, device);
-        MatMul.Run(a, false, b, true, plain);
-        MatMul.Run(a, false, b, true, biased, bias: bias);
+        Kernels.MatMul.Run(a, false, b, true, plain);
+        Kernels.MatMul.Run(a, false, b, true, biased, bias: bias);
         float[] expected = plain.ToArray<float>();
         float[] added = Floats(bias);
         float[] actual = Floats(biased);
@@ -50,9 +49,9 @@ public sealed class CudaBlasTests
         try
         {
             blas.UsesTf32 = false;
-            MatMul.Run(a, false, b, false, exact);
+            Kernels.MatMul.Run(a, false, b, false, exact);
             blas.UsesTf32 = true;
-            MatMul.Run(a, false, b, false, rounded);
+            Kernels.MatMul.Run(a, false, b, false, rounded);
         }
         finally
         {
@@ -62,7 +61,7 @@ public sealed class CudaBlasTests
         using Tensor ca = a.To(Device.Cpu);
         using Tensor cb = b.To(Device.Cpu);
         using Tensor reference = Tensor.Empty([256, 256], DType.F32, Device.Cpu);
-        MatMul.Run(ca, false, cb, false, reference);
+        Kernels.MatMul.Run(ca, false, cb, false, reference);
         double full = Distance(exact.ToArray<float>(), reference.ToArray<float>());
         double tf32 = Distance(rounded.ToArray<float>(), reference.ToArray<float>());
 
@@ -80,12 +79,12 @@ public sealed class CudaBlasTests
         using Tensor a = Matrix(random, 512, 1024, DType.BF16, device);
         using Tensor b = Matrix(random, 768, 1024, DType.BF16, device);
         using Tensor c = Tensor.Empty([512, 768], DType.BF16, device);
-        MatMul.Run(a, false, b, true, c);
+        Kernels.MatMul.Run(a, false, b, true, c);
         ushort[] first = Bits(c);
         for (int i = 0; i < 5; i++)
         {
             c.Clear();
-            MatMul.Run(a, false, b, true, c);
+            Kernels.MatMul.Run(a, false, b, true, c);
             Assert.Equal(first, Bits(c));
         }
     }

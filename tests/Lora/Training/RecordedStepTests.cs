@@ -1,16 +1,13 @@
 using System.Runtime.InteropServices;
 using Engine.Autograd;
-using Engine.Kernels;
 using Engine.Lora.Data;
 using Engine.Tensors;
 using Engine.Tensors.Cuda;
-using Engine.Tests.Shared;
-using Engine.Transformer;
 
 namespace Engine.Lora.Tests;
 
 /// <summary>Steps that the GPU replays: the same bits as steps that it does not, and nothing allocated when warm.</summary>
-[Collection(nameof(CudaDevice))]
+[Collection(nameof(CudaCollection))]
 public sealed class RecordedStepTests
 {
     private const int Warm = 5;

@@ -1,12 +1,11 @@
-using Engine.Kernels;
 using Engine.Tensors;
 using Engine.Tensors.Cuda;
-using Engine.Tests.Shared;
+using Engine.Transformer.Tests.Parity;
 
 namespace Engine.Transformer.Tests;
 
 /// <summary>Decoding steps that the GPU replays: the same tokens as launch by launch.</summary>
-[Collection(nameof(CudaDevice))]
+[Collection(nameof(CudaCollection))]
 public sealed class RecordedDecodeTests
 {
     [Theory]
@@ -37,7 +36,7 @@ public sealed class RecordedDecodeTests
 
     private static int[][] Generate(Device device, string name, bool greedy)
     {
-        using DecoderModel model = DecoderModel.Load(ArchitectureFixture.PathOf(name), DType.F32, device);
+        using DecoderModel model = DecoderModel.Load(Path.Combine(ArchitectureFixture.Root, name), DType.F32, device);
         var options = new GenerationOptions { MaxNewTokens = 24, Temperature = greedy ? 0 : 1, TopK = 20, TopP = 0.9, Seed = 11 };
         GenerationRequest[] requests = [new([3, 5, 7, 11]), new([2, 4]), new([9, 8, 7, 6, 5, 4])];
         return [.. new Generator(model, null).Generate(requests, options, null, CancellationToken.None).Select(r => r.Ids.ToArray())];
