@@ -63,6 +63,7 @@ public sealed class Tape(bool recording = true) : IDisposable
     public void Backward(Variable loss)
     {
         ArgumentNullException.ThrowIfNull(loss);
+        loss.HasUnitGradient = true;
         Backward(loss, UnitGradient.Like(loss.Value));
     }
 

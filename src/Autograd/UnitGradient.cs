@@ -1,22 +1,25 @@
-using System.Collections.Concurrent;
 using Engine.Tensors;
 
 namespace Engine.Autograd;
 
-/// <summary>The number one as a gradient: one tensor for each device and dtype, recognised by its storage.</summary>
+/// <summary>The number one as the gradient of a loss.</summary>
 internal static class UnitGradient
 {
-    private static readonly ConcurrentDictionary<(Device, DType), Tensor> s_ones = new();
+    private const uint SingleOne = 0x3F800000;
 
-    /// <summary>A share of the one that goes with a scalar loss [1].</summary>
-    public static Tensor Like(Tensor loss) => s_ones.GetOrAdd((loss.Device, loss.DType), static key =>
+    /// <summary>A new tensor like a scalar loss [1] that holds one. In f32 nothing comes from the host, so that it may be recorded.</summary>
+    public static Tensor Like(Tensor loss)
     {
-        (Device device, DType dtype) = key;
-        using DurableScope durable = device.Durable();
-        return dtype == DType.F64 ? Tensor.From([1.0], [1], device) : Tensor.From([1f], [1], device);
-    }).Share();
+        Tensor one = loss.EmptyLike();
+        if (one.DType == DType.F32)
+        {
+            one.Device.Fill(one.Pointer, SingleOne, one.Elements);
+        }
+        else
+        {
+            one.CopyFrom<double>([1]);
+        }
 
-    /// <summary>Whether a gradient is known to be one.</summary>
-    public static bool Is(Tensor gradient) =>
-        s_ones.TryGetValue((gradient.Device, gradient.DType), out Tensor? one) && ReferenceEquals(one.Storage, gradient.Storage);
+        return one;
+    }
 }

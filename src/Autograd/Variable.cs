@@ -32,6 +32,9 @@ public sealed class Variable : IDisposable
     /// <summary>The parameter's path in the model, such as <c>model.layers.0.self_attn.q_proj.weight</c>.</summary>
     public string? Name { get; }
 
+    /// <summary>The gradient is known to be one: ops that would multiply by it need not look.</summary>
+    internal bool HasUnitGradient { get; set; }
+
     /// <summary>The gradient accumulated so far, same shape and dtype as <see cref="Value"/>; null when none has arrived.</summary>
     public Tensor? Gradient => _gradient;
 

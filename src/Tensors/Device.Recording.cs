@@ -23,6 +23,10 @@ public abstract partial class Device
     /// <summary>Within the scope storage outlives the step that is being recorded, if one is.</summary>
     public virtual DurableScope Durable() => new(this, null);
 
+    /// <summary>Sets 32-bit words to one value.</summary>
+    public virtual unsafe void Fill(nint destination, uint word, long words) =>
+        new Span<uint>((void*)destination, checked((int)words)).Fill(word);
+
     /// <summary>Host memory for <see cref="Upload"/> and <see cref="Download"/>.</summary>
     public virtual unsafe HostMemory AllocateHost(long byteLength) => new(
         (nint)System.Runtime.InteropServices.NativeMemory.AlignedAlloc((nuint)Math.Max(byteLength, 1), 64), byteLength, null);

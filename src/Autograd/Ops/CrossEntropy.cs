@@ -101,9 +101,9 @@ public static partial class Ops
     }
 
     // The gradient is known since forward; backward multiplies it by the scalar gradient of the loss, which is nearly always 1.
-    private static void PassOn(Variable input, Tensor precomputed, Tensor gradient)
+    private static void PassOn(Variable input, Tensor precomputed, Variable loss, Tensor gradient)
     {
-        if (!UnitGradient.Is(gradient))
+        if (!loss.HasUnitGradient)
         {
             float upstream = gradient.DType == DType.F64 ? (float)gradient.ToArray<double>()[0] : gradient.ToArray<float>()[0];
             Elementwise.Scale(precomputed, upstream, precomputed);
@@ -126,7 +126,7 @@ public static partial class Ops
 
         public override string Name { get; }
 
-        protected internal override void Backward(Tensor gradient) => PassOn(_input, _gradient, gradient);
+        protected internal override void Backward(Tensor gradient) => PassOn(_input, _gradient, Output!, gradient);
     }
 
     private sealed class HeadCrossEntropyNode : Node
@@ -150,12 +150,12 @@ public static partial class Ops
         {
             if (_dx is not null)
             {
-                PassOn(_x, _dx, gradient);
+                PassOn(_x, _dx, Output!, gradient);
             }
 
             if (_dw is not null)
             {
-                PassOn(_weight, _dw, gradient);
+                PassOn(_weight, _dw, Output!, gradient);
             }
         }
     }

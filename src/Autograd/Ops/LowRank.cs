@@ -18,7 +18,7 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(a);
         ArgumentNullException.ThrowIfNull(b);
         bool needed = tape.Needs(x, a, b) || tape.Needs(y);
-        Tensor? s = needed ? Tensor.Empty([x.Value.Shape[0], a.Value.Shape[0]], a.Value.DType, x.Value.Device) : null;
+        Tensor? s = needed ? Tensor.Empty([x.Value.Shape[0], a.Value.Shape[0]], MatMul.OperandType(x.Value), x.Value.Device) : null;
         Tensor result = y.Value.Share();
         Kernels.LowRank.Forward(x.Value, a.Value, b.Value, scale, result, s);
         return needed ? tape.Record(result, new LowRankNode(y, x, a, b, s!, scale)) : Tape.Constant(result);

@@ -39,7 +39,7 @@ internal static class ProductBenches
         }),
         new("dora", Adapted, s_adapted, (e, t) => new DoraCase(e[0], e[1], e[2], t), (make, e, t) =>
         {
-            (Tensor w, Tensor a, Tensor b) = (make.Normal([e[0], e[1]], t), make.Normal([e[2], e[1]], t), make.Normal([e[0], e[2]], t));
+            (Tensor w, Tensor a, Tensor b) = (make.Normal([e[0], e[1]], t), make.Normal([e[2], e[1]], DType.F32), make.Normal([e[0], e[2]], DType.F32));
             Tensor norm = make.Empty([e[0]], DType.F32);
             return () => Dora.WeightNorm(w, a, b, 1e-3f, transposed: false, norm);
         }),

@@ -147,6 +147,16 @@ public sealed unsafe partial class CudaDevice : Device
     }
 
     /// <inheritdoc/>
+    public override void Fill(nint destination, uint word, long words)
+    {
+        if (words > 0)
+        {
+            Context.MakeCurrent();
+            Check(CudaDriver.cuMemsetD32Async(destination, word, (nuint)words, Stream.Handle));
+        }
+    }
+
+    /// <inheritdoc/>
     public override void Trim()
     {
         Synchronize();

@@ -80,6 +80,9 @@ internal static unsafe partial class CudaDriver
     public static partial CUresult cuMemsetD8Async(nint destination, byte value, nuint count, CUstream stream);
 
     [LibraryImport(Library)]
+    public static partial CUresult cuMemsetD32Async(nint destination, uint value, nuint count, CUstream stream);
+
+    [LibraryImport(Library)]
     public static partial CUresult cuStreamCreate(CUstream* stream, uint flags);
 
     [LibraryImport(Library)]
