@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles every kernel and writes kernels-cu/prebuilt/: <op>.ptx (portable: PTX ISA at most 8.0 for sm_80, so that every
-# driver from CUDA 12.0 on loads it), <op>.sm_NN.cubin (native), and manifest.tsv, which ties each image to its source.
+# Compiles every kernel and writes kernels-cu/prebuilt/: <op>.ptx.gz (portable: PTX ISA at most 8.0 for sm_80, so that every
+# driver from CUDA 12.0 on loads it), <op>.sm_NN.cubin.gz (native), and manifest.tsv, which ties each image to its source.
 # Usage: kernels-cu/build.sh [--ptx | --cubin] [OP ...]     default: both kinds, all ops
 #   NVCC   the compiler (default nvcc); 11.8 to 12.0 for --ptx, anything newer than 11.8 for --cubin
 #   ARCHS  the native targets (default "80 90"); FLAGS: more flags; OUT: another folder for the images
@@ -26,7 +26,7 @@ touch "$out/manifest.tsv"
 # The hash that ties an image to its source: all files of the op's folder and of common/, names and contents.
 source_hash() { for f in $(ls common/*.cuh "$1"/*.cu "$1"/*.cuh 2>/dev/null | LC_ALL=C sort); do printf '%s\n' "$f"; cat "$f"; done | sha256sum | cut -d' ' -f1; }
 
-# Replaces the image's line in the manifest.
+# Compresses the image and replaces its line in the manifest; the hash is that of the image itself.
 record() {
     local image=$1 op=$2 target=$3 hash
     hash=$(sha256sum "$out/$image" | cut -d' ' -f1)
@@ -35,6 +35,7 @@ record() {
     } | LC_ALL=C sort -u > "$out/manifest.new"
     { printf 'image\tsource_sha256\timage_sha256\tcompiler\ttarget\tflags\n'; cat "$out/manifest.new"; } > "$out/manifest.tsv"
     rm "$out/manifest.new"
+    gzip -9nf "$out/$image"
 }
 
 for op in "${ops[@]}"; do

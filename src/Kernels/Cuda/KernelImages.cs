@@ -19,6 +19,7 @@ public static class KernelImages
     public const string FolderVariable = "ENGINE_KERNEL_IMAGES";
 
     private const string Resource = "kernels.zip";
+    private const string Compressed = ".gz";
 
     private static readonly ConcurrentDictionary<(int Device, string Op), CudaModule> s_modules = new();
     private static readonly Lock s_lock = new();
@@ -30,11 +31,11 @@ public static class KernelImages
         {
             if (Folder is { } folder)
             {
-                return [.. Directory.EnumerateFiles(folder).Select(f => Path.GetFileName(f)!).Where(IsImage).Order(StringComparer.Ordinal)];
+                return [.. Directory.EnumerateFiles(folder).Select(f => NameOf(Path.GetFileName(f))).Where(IsImage).Distinct().Order(StringComparer.Ordinal)];
             }
 
             using ZipArchive archive = OpenArchive();
-            return [.. archive.Entries.Select(e => e.Name).Where(IsImage).Order(StringComparer.Ordinal)];
+            return [.. archive.Entries.Select(e => NameOf(e.Name)).Where(IsImage).Order(StringComparer.Ordinal)];
         }
     }
 
@@ -81,13 +82,17 @@ public static class KernelImages
         using var bytes = new MemoryStream();
         if (Folder is { } folder)
         {
-            bytes.Write(File.ReadAllBytes(Path.Combine(folder, name)));
+            string path = Path.Combine(folder, name);
+            bool plain = File.Exists(path) || !File.Exists(path + Compressed);
+            using FileStream file = File.OpenRead(plain ? path : path + Compressed);
+            Unpack(file, plain, bytes);
         }
         else
         {
             using ZipArchive archive = OpenArchive();
-            using Stream entry = archive.GetEntry(name)?.Open() ?? throw new EngineDataException($"there is no kernel image {name}");
-            entry.CopyTo(bytes);
+            ZipArchiveEntry? plain = archive.GetEntry(name);
+            using Stream entry = (plain ?? archive.GetEntry(name + Compressed))?.Open() ?? throw new EngineDataException($"there is no kernel image {name}");
+            Unpack(entry, plain is not null, bytes);
         }
 
         if (name.EndsWith(".ptx", StringComparison.Ordinal))
@@ -135,6 +140,14 @@ public static class KernelImages
         bool runs = specific ? architecture == capability : architecture / 10 == capability / 10 && architecture <= capability;
         return runs ? (2 * architecture) + (specific ? 1 : 0) : -1;
     }
+
+    private static void Unpack(Stream stream, bool plain, MemoryStream to)
+    {
+        using Stream source = plain ? stream : new GZipStream(stream, CompressionMode.Decompress);
+        source.CopyTo(to);
+    }
+
+    private static string NameOf(string file) => file.EndsWith(Compressed, StringComparison.Ordinal) ? file[..^Compressed.Length] : file;
 
     private static bool IsImage(string name) =>
         name.EndsWith(".ptx", StringComparison.Ordinal) || name.EndsWith(".cubin", StringComparison.Ordinal);

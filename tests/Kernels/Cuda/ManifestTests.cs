@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.Compression;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -35,7 +36,7 @@ public sealed partial class ManifestTests
         foreach (string[] line in images)
         {
             Assert.True(source == line[1], $"{line[0]} is not of the present sources; {Remedy} {op}");
-            string image = Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Combine(s_prebuilt, line[0]))));
+            string image = Convert.ToHexStringLower(SHA256.HashData(Image(line[0])));
             Assert.True(image == line[2], $"{line[0]} is not the file in the manifest; {Remedy} {op}");
         }
     }
@@ -45,14 +46,14 @@ public sealed partial class ManifestTests
     {
         Assert.NotEmpty(s_ops);
         string[] listed = [.. s_lines.Select(l => l[0]).Order(StringComparer.Ordinal)];
-        string[] files = [.. Directory.GetFiles(s_prebuilt).Select(f => Path.GetFileName(f)!).Where(f => f != "manifest.tsv").Order(StringComparer.Ordinal)];
+        string[] files = [.. Directory.GetFiles(s_prebuilt).Select(f => Path.GetFileName(f)!).Where(f => f != "manifest.tsv").Select(f => f[..^".gz".Length]).Order(StringComparer.Ordinal)];
         Assert.Equal(listed, files);
         Assert.Equal(s_ops, listed.Select(OpOf).Distinct());
         Assert.SkipUnless(Environment.GetEnvironmentVariable(KernelImages.FolderVariable) is null or "", $"{KernelImages.FolderVariable} is set");
         Assert.Equal(listed, KernelImages.Names);
         foreach (string name in listed)
         {
-            byte[] file = File.ReadAllBytes(Path.Combine(s_prebuilt, name));
+            byte[] file = Image(name);
             byte[] built = KernelImages.Read(name);
             if (name.EndsWith(".ptx", StringComparison.Ordinal))
             {
@@ -68,7 +69,7 @@ public sealed partial class ManifestTests
     [MemberData(nameof(Ops))]
     public void Portable_images_load_with_the_oldest_driver_and_on_the_oldest_device(string op)
     {
-        string ptx = File.ReadAllText(Path.Combine(s_prebuilt, op + ".ptx"));
+        string ptx = Encoding.UTF8.GetString(Image(op + ".ptx"));
         double version = double.Parse(Regex.Match(ptx, @"^\.version (\S+)", RegexOptions.Multiline).Groups[1].Value, CultureInfo.InvariantCulture);
         Assert.InRange(version, 7.0, 8.0);
         Assert.Equal("sm_80", Regex.Match(ptx, @"^\.target (\S+)", RegexOptions.Multiline).Groups[1].Value);
@@ -78,13 +79,21 @@ public sealed partial class ManifestTests
     [MemberData(nameof(Ops))]
     public void Entry_points_begin_with_their_op(string op)
     {
-        string[] entries = [.. EntryPoint().Matches(File.ReadAllText(Path.Combine(s_prebuilt, op + ".ptx"))).Select(m => m.Groups[1].Value)];
+        string[] entries = [.. EntryPoint().Matches(Encoding.UTF8.GetString(Image(op + ".ptx"))).Select(m => m.Groups[1].Value)];
         Assert.NotEmpty(entries);
         Assert.All(entries, e => Assert.StartsWith(op + "_", e));
     }
 
     [GeneratedRegex(@"\.entry (\w+)")]
     internal static partial Regex EntryPoint();
+
+    private static byte[] Image(string name)
+    {
+        using var file = new GZipStream(File.OpenRead(Path.Combine(s_prebuilt, name + ".gz")), CompressionMode.Decompress);
+        using var bytes = new MemoryStream();
+        file.CopyTo(bytes);
+        return bytes.ToArray();
+    }
 
     private static string OpOf(string image) => image[..image.IndexOf('.', StringComparison.Ordinal)];
 
