@@ -108,7 +108,7 @@ run_sanitizer() {
         case $tool in *-aligned) aligned=1 ;; esac
         step "sanitizer-$tool" "$most" env ENGINE_NO_POOL=1 ENGINE_TEST_ALIGNED=$aligned compute-sanitizer --tool "${tool%-aligned}" \
             --target-processes all --error-exitcode 99 --print-limit 200 \
-            "$DOTNET_HOST_PATH" "$ENGINE_TEST_PROGRAMS/Engine.Kernels.Tests.dll" -noColor -parallel none -trait- Device=Cpu "${filter[@]}"
+            "$DOTNET_HOST_PATH" "$ENGINE_TEST_PROGRAMS/Engine.Kernels.Tests.dll" -noColor -parallel none -preEnumerateTheories -trait- Device=Cpu "${filter[@]}"
         tests=$(grep -aoE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$logs/sanitizer-$tool.log" 2>/dev/null | tail -n 1)
         echo "    tests under $tool: ${tests:-none reported}"
     done

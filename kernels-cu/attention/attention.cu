@@ -52,11 +52,13 @@ ATTENTION_KERNELS(256)
 
 ENGINE_KERNEL(attention_bwd_delta, AttentionBackwardParams, 256, attention_delta)
 
+// One block at least: left alone, the compiler aims at more and spills registers for it.
+#define DECODE_BOUNDS DecodeThreads, 1
 #define DECODE_KERNELS(D)                                                                                                 \
     template <typename T> __device__ __forceinline__ void attention_decode_d##D(const AttentionDecodeParams& p) {         \
         attention_decode<T, D>(p);                                                                                        \
     }                                                                                                                     \
-    ENGINE_KERNEL(attention_decode_d##D, AttentionDecodeParams, DecodeThreads, attention_decode_d##D)
+    ENGINE_KERNEL(attention_decode_d##D, AttentionDecodeParams, DECODE_BOUNDS, attention_decode_d##D)
 
 DECODE_KERNELS(32)
 DECODE_KERNELS(64)

@@ -9,6 +9,9 @@
 // Numerics: fixed order, deterministic, no atomics.  Aliasing: outputs overlap nothing
 #pragma once
 #include "tiles.cuh"
+#ifndef BWD64
+#define BWD64 32
+#endif
 
 // One tile of queries for the first kernel, as it lies in shared memory.
 template <typename T, int D, int Queries> struct QueryStage {
@@ -134,7 +137,7 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardParams& p, 
 
 template <typename T, int D> __device__ __forceinline__ void attention_backward_kv(const AttentionBackwardParams& p) {
     if constexpr (D <= 128) {
-        backward_keys<T, D, 4, D <= 64 ? 64 : 32, true, true>(p, blockIdx.x);
+        backward_keys<T, D, 4, D <= 64 ? BWD64 : 32, true, true>(p, blockIdx.x);
     } else if (blockIdx.x & 1) {
         backward_keys<T, D, 2, 16, true, false>(p, blockIdx.x >> 1);
     } else {

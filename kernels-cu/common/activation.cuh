@@ -19,9 +19,11 @@ __device__ __forceinline__ float gelu_tanh(float x) {
 __device__ __forceinline__ float gelu_tanh_derivative(float x) {
     float w = 1.5957691216057308f * (x + 0.044715f * x * x * x);
     float dw = 1.5957691216057308f * (1.0f + 0.134145f * x * x);
-    float s = sigmoid(w);
+    // σ and 1 − σ from the smaller one: the difference from a rounded σ would lose up to |x·w'| roundings.
+    float e = expf(-fabsf(w)), r = 1.0f / (1.0f + e);
+    float s = w < 0.0f ? e * r : r;
     // σ·(1 − σ) is 0 where σ has saturated, and w' may be infinite there.
-    float t = s * (1.0f - s);
+    float t = e * r * r;
     return s + (t == 0.0f ? 0.0f : x * t * dw);
 }
 

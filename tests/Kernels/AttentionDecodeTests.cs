@@ -11,7 +11,7 @@ public sealed class AttentionDecodeTests
         {
             // Batch, keys held, capacity, heads, key/value heads, dimension; then the first key of each row.
             var data = new TheoryData<DType, int[], int[]>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
                 data.Add(dtype, [1, 1, 1, 1, 1, 1], [0]);
                 data.Add(dtype, [2, 37, 64, 6, 2, 32], [0, 5]);

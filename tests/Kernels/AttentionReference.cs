@@ -10,9 +10,17 @@ internal sealed class AttentionReference
     private readonly int[] _keyStart;
     private readonly double _scale;
 
+    // What the fixed error of a rounded p or ds below the normal numbers is as a magnitude.
+    private readonly double _floor;
+
     public AttentionReference(AttentionCase attention, double[] q, double[] k, double[] v, int[] keyStart, float scale)
     {
         (_case, _q, _k, _v, _keyStart, _scale) = (attention, q, k, v, keyStart, scale);
+        if (attention.RoundsProbabilities)
+        {
+            _floor = ErrorBound.SubnormalRoundoff(attention.DType) / attention.Error(attention.DType).Arithmetic;
+        }
+
         O = new double[q.Length];
         OMagnitude = new double[q.Length];
         Lse = new double[attention.Batch * attention.Heads * attention.Queries];
@@ -33,7 +41,7 @@ internal sealed class AttentionReference
                     double p = Math.Exp(scores[j - first] - max) / sum;
                     double value = p * _v[KeyIndex(b, h, j) + d];
                     O[at] += value;
-                    OMagnitude[at] += Math.Abs(value) * condition;
+                    OMagnitude[at] += (Math.Abs(value) * condition) + (_floor * Math.Abs(_v[KeyIndex(b, h, j) + d]));
                 }
             }
         });
@@ -95,7 +103,7 @@ internal sealed class AttentionReference
                 }
 
                 double ds = p * (dp - delta) * _scale;
-                double dsMagnitude = p * magnitude * _scale * condition;
+                double dsMagnitude = (p * magnitude * _scale * condition) + _floor;
                 for (int d = 0; d < dimension; d++)
                 {
                     DQ[q + d] += ds * _k[k + d];
@@ -103,7 +111,7 @@ internal sealed class AttentionReference
                     DK[k + d] += ds * _q[q + d];
                     DKMagnitude[k + d] += dsMagnitude * Math.Abs(_q[q + d]);
                     DV[k + d] += p * dO[q + d];
-                    DVMagnitude[k + d] += p * Math.Abs(dO[q + d]) * condition;
+                    DVMagnitude[k + d] += ((p * condition) + _floor) * Math.Abs(dO[q + d]);
                 }
             }
         });

@@ -230,7 +230,11 @@ public sealed class AttentionTests
         Assert.Contains("stride 1", Assert.Throws<ArgumentException>(() => Attention.Forward(transposed, one, one, keyStart, 0, 1, o, null)).Message);
     }
 
-    private static AttentionCase Case(DType dtype, int[] s, bool backward) => new(s[0], s[1], s[2], s[3], s[4], s[5], dtype, backward);
+    // A GPU's tensor cores take p and ds in the tensors' dtype; its forward for up to 8 queries does without them.
+    private static AttentionCase Case(DType dtype, int[] s, bool backward) => new(s[0], s[1], s[2], s[3], s[4], s[5], dtype, backward)
+    {
+        RoundsProbabilities = TestDevice.IsCuda && dtype is DType.BF16 or DType.F16 && (backward || s[1] > 8),
+    };
 
     private static int[] Starts(AttentionCase c, Start start)
     {

@@ -10,7 +10,7 @@ public sealed class CacheAppendTests
         get
         {
             var data = new TheoryData<DType, CacheAppendSizes>();
-            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.BF16, DType.F16 })
+            foreach (DType dtype in TestDevice.FloatTypes)
             {
                 data.Add(dtype, new(2, 3, 9, 2, 5, 4));
                 data.Add(dtype, new(1, 1, 1, 1, 1, 0));

@@ -20,12 +20,6 @@ internal sealed class Bf16Errors
     /// <param name="group"><c>arch</c> or <c>lora</c>.</param>
     public Bf16Errors(string group)
     {
-        if (!IsThere)
-        {
-            _cases["not measured"] = [];
-            return;
-        }
-
         using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(FilePath));
         foreach (JsonProperty name in document.RootElement.GetProperty(group).EnumerateObject())
         {
@@ -34,15 +28,10 @@ internal sealed class Bf16Errors
         }
     }
 
-    /// <summary>The cases of the group; one that every test skips while there is no file.</summary>
+    /// <summary>The cases of the group.</summary>
     public IEnumerable<string> Cases => _cases.Keys.Order(StringComparer.Ordinal);
 
-    private static bool IsThere => File.Exists(FilePath);
-
     private static string FilePath => Path.Combine(Repository.PathOf("tests/fixtures/parity"), "bf16-errors.json");
-
-    /// <summary>Every test of these begins with it: without the file there is nothing to compare with.</summary>
-    public static void Require() => Assert.SkipUnless(IsThere, "tests/fixtures/parity/bf16_errors.py has not been run yet");
 
     /// <summary>PyTorch's errors in one result of a case.</summary>
     public (double Rms, double Max) Of(string name, string result) => _cases[name][result];

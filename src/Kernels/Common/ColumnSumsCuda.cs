@@ -13,7 +13,7 @@ internal sealed class ColumnSumsCuda(string op, string name)
     public void AddTo(Tensor partials, int chunks, int columns, Tensor output) => _family.Launch(
         output.Device,
         LaunchShape.Blocks(CudaLaunch.CeilDiv(columns, 256), 256),
-        new Params { Partial = partials.Pointer, Out = output.Pointer, Chunks = chunks, Columns = columns, OutType = (int)output.DType },
+        new Params { Partial = partials.Pointer, Out = output.Pointer, Chunks = chunks, Columns = columns, OutType = KernelTypes.Code(name, output) },
         new KernelWork(partials.ByteLength + (2 * output.ByteLength), partials.Elements));
 
     [StructLayout(LayoutKind.Sequential)]

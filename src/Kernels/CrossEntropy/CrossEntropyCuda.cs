@@ -28,7 +28,7 @@ internal static class CrossEntropyCuda
                 Stride = logits.Stride,
                 GradientStride = dLogits.Stride,
                 Columns = logits.Columns,
-                GradientType = (int)dLogits.DType,
+                GradientType = dLogits.Exists ? KernelTypes.Code("crossentropy", device, dLogits.DType) : 0,
                 Scale = scale,
             },
             new KernelWork(logits.Rows * (bytes + 8), (long)logits.Rows * logits.Columns * (dLogits.Exists ? 7 : 4)));

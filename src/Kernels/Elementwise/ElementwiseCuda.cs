@@ -62,7 +62,7 @@ internal static class ElementwiseCuda
                 Y = y.Pointer,
                 Count = y.Elements,
                 S = s,
-                BType = (int)b.DType,
+                BType = KernelTypes.Code("elementwise", b),
                 Vectors = vectors ? 1 : 0,
             },
             new KernelWork(passes * y.ByteLength, y.Elements));
@@ -89,7 +89,7 @@ internal static class ElementwiseCuda
                 Y = y.Pointer,
                 Rows = rows,
                 Columns = columns,
-                BType = (int)columnValues.DType,
+                BType = KernelTypes.Code("elementwise", columnValues),
                 Vectors = vectors ? 1 : 0,
             },
             new KernelWork((2 * x.ByteLength) + columnValues.ByteLength, x.Elements));

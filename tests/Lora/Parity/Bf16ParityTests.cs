@@ -15,7 +15,6 @@ public class Bf16ParityTests
     [Fact]
     public void Every_case_was_measured()
     {
-        Bf16Errors.Require();
         Assert.Equal(LoraParityTests.Cases.Select(row => row.Data), s_peft.Cases);
     }
 
@@ -23,7 +22,6 @@ public class Bf16ParityTests
     [MemberData(nameof(Cases))]
     public void Logits_in_bf16_are_as_close_as_PEFTs(string name)
     {
-        Bf16Errors.Require();
         using JsonDocument json = Parity.Json("lora", name, "case.json");
         Dictionary<string, float[]> expected = ParityRun.Tensors(ParityRun.PathOf("lora", name, "expected.safetensors"));
         foreach (string state in new[] { "init", "final" })
@@ -44,7 +42,6 @@ public class Bf16ParityTests
     [Fact]
     public void First_losses_in_bf16_are_as_close_as_PEFTs()
     {
-        Bf16Errors.Require();
         string[] trained = [.. s_peft.Cases.Where(c => s_peft.Has(c, "losses"))];
         Assert.True(trained.Length >= 30, $"only {trained.Length} cases have losses");
         double ours = Math.Sqrt(trained.Average(c => Square(LossError(c))));
