@@ -2,7 +2,7 @@
 # Builds everything and runs every test program. The last line is "N passed, N failed, N skipped", added up from what the
 # programs report; the exit code is 0 only when nothing failed and every program reported.
 # Usage: ./test.sh [--device cuda] [--ptx] [--no-build] [NAME ...]
-#   NAME           Tensors Kernels Autograd Transformer Lora Cli (default: all; with --device cuda all but Cli)
+#   NAME           Tensors Kernels Autograd Transformer Lora Cli (default: all)
 #   --device cuda  the tests that touch a device run on the GPU, the others are left out; without a GPU the run fails
 #   --ptx          kernels come from the portable images, which the driver compiles, instead of the native ones
 #   --no-build     runs what was built before
@@ -29,7 +29,7 @@ case "$device" in
         export ENGINE_TEST_DEVICE=cuda ENGINE_REQUIRE_CUDA=1
         # Rows of data carry the trait too, which counts once they are tests of their own.
         options+=(-trait- Device=Cpu -parallel none -preEnumerateTheories)
-        all=(Tensors Kernels Autograd Transformer Lora)
+        all=(Tensors Kernels Autograd Transformer Lora Cli)
         ;;
     *) echo "test.sh: --device is \"$device\"; expected cpu or cuda"; exit 1 ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One session on a GPU host: unpacks a bundle (tools/bundle.sh) and runs the stages asked for, each with a time limit.
 # Usage: tools/gpu-check.sh [--bundle FILE] [--out DIR] [--limit SECONDS] [STAGE ...]      default: every stage, in this order
-#   tests      every test program on the GPU with native kernels; Tensors and Kernels again with the portable ones (PTX)
+#   tests      every test program on the GPU, with native kernels and again with the portable ones (PTX)
 #   sanitizer  compute-sanitizer's tools over the kernels' tests, without those of the class or trait given below
 #   bf16       PyTorch's bf16 errors for the parity tests: DIR/bf16-errors.json (python3 with torch, transformers, peft)
 #   demo       engine demo on the GPU: DIR/demo.json
@@ -9,7 +9,7 @@
 #   train      the training step against PEFT, alternating: DIR/train-step.json and .md (python3 with torch and peft)
 #   --bundle   the archive; default: the first of .carry/bundle.tar.xz and publish/bundle.tar.xz
 #   --out      default: $OUT, or out.  --limit: for everything together, default 570; stages that do not fit are skipped
-# Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora"), SANITIZERS ("memcheck memcheck-aligned
+# Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora Cli"), SANITIZERS ("memcheck memcheck-aligned
 # racecheck-aligned initcheck-aligned synccheck-aligned"; aligned tensors take the kernels' vector paths), SANITIZE (a test
 # filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more options for
 # bench/pytorch/compare.py). Ends with a table; DIR also gets summary.json and logs.tar.gz.
@@ -68,47 +68,65 @@ record() { names+=("$1") states+=("$2") times+=("$3") details+=("$4"); printf '%
 # fits the pattern in $tells (default: the last line).
 tells=.
 step() {
-    local name=$1 most=$2 log=$logs/$1.log begin=$SECONDS left code state detail
+    local name=$1 most=$2 log=$logs/$1.log begin=$SECONDS left code
     shift 2
     left=$((limit - SECONDS))
     if [ "$left" -lt 15 ]; then record "$name" skipped 0 "no time left of $limit s"; return 1; fi
     [ "$most" -le "$left" ] || most=$left
     timeout -k 10 "$most" "$@" > "$log" 2>&1
     code=$?
+    conclude "$name" "$most" $((SECONDS - begin)) "$code"
+}
+
+# Records what a command came to. $1: its name, $2: the seconds it was given, $3: those it took, $4: its exit code.
+conclude() {
+    local name=$1 most=$2 took=$3 code=$4 log=$logs/$1.log state detail
     detail=$({ grep -aE "$tells" "$log" || tail -n 1 "$log"; } | tail -n 1 | tr -d '"\\[:cntrl:]' | cut -c 1-160 | iconv -c -f utf-8 -t utf-8)
     state=ok
-    if [ $((SECONDS - begin)) -ge "$most" ]; then
+    if [ "$took" -ge "$most" ]; then
         state=timeout detail="after $most s; $detail"
     elif [ "$code" -ne 0 ]; then
         state=failed detail="exit code $code; $detail"
     fi
-    record "$name" "$state" $((SECONDS - begin)) "$detail"
+    record "$name" "$state" "$took" "$detail"
     [ "$code" -eq 0 ]
 }
 
 run_tests() {
     local room tells='[0-9]+ passed, [0-9]+ failed'
-    for room in ${ROOMS:-Tensors Kernels Autograd Transformer Lora}; do
+    for room in ${ROOMS:-Tensors Kernels Autograd Transformer Lora Cli}; do
         step "tests-$room" 240 ./test.sh --device cuda "$room"
     done
-    for room in Tensors Kernels; do
-        step "tests-ptx-$room" 180 ./test.sh --device cuda --ptx "$room"
+    for room in ${ROOMS:-Tensors Kernels Autograd Transformer Lora Cli}; do
+        step "tests-ptx-$room" 240 ./test.sh --device cuda --ptx "$room"
     done
 }
 
-# Each tensor has its own memory (ENGINE_NO_POOL), so that its end and what was never written are seen. The products are
-# cuBLASLt's; larger sizes take the same paths and the tools slow them down many times.
+# Each tensor has its own memory (ENGINE_NO_POOL), so that its end and what was never written are seen. The products,
+# and the low-rank path that is made of them, are cuBLASLt's, and one class provokes errors of the driver; larger sizes take the same paths and the tools slow them down many times. The tools run side by side: most of
+# their time is the host's.
 run_sanitizer() {
-    local i tool tools tests filter most aligned tells='ERROR SUMMARY|Total:'
+    local tool tools tests filter aligned begin=$SECONDS most=$((limit - SECONDS - 15)) tells='ERROR SUMMARY|Total:'
     read -ra tools <<< "${SANITIZERS:-memcheck memcheck-aligned racecheck-aligned initcheck-aligned synccheck-aligned}"
-    read -ra filter <<< "${SANITIZE:-"-class- *MatMul* -trait- Size=Large"}"
+    read -ra filter <<< "${SANITIZE:-"-class- *MatMul* -class- *LowRank* -class- *CudaBlas* -class- *KernelFamilyTests -trait- Size=Large"}"
     if ! command -v compute-sanitizer > /dev/null; then PATH=$PATH:/usr/local/cuda/bin; fi
-    for i in "${!tools[@]}"; do
-        tool=${tools[$i]} most=$(((limit - SECONDS) / (${#tools[@]} - i))) aligned=0
+    if [ "$most" -lt 15 ]; then record sanitizer skipped 0 "no time left of $limit s"; return; fi
+    for tool in "${tools[@]}"; do
+        aligned=0
         case $tool in *-aligned) aligned=1 ;; esac
-        step "sanitizer-$tool" "$most" env ENGINE_NO_POOL=1 ENGINE_TEST_ALIGNED=$aligned compute-sanitizer --tool "${tool%-aligned}" \
-            --target-processes all --error-exitcode 99 --print-limit 200 \
-            "$DOTNET_HOST_PATH" "$ENGINE_TEST_PROGRAMS/Engine.Kernels.Tests.dll" -noColor -parallel none -preEnumerateTheories -trait- Device=Cpu "${filter[@]}"
+        {
+            ENGINE_NO_POOL=1 ENGINE_TEST_ALIGNED=$aligned timeout -k 10 "$most" compute-sanitizer --tool "${tool%-aligned}" \
+                --target-processes all --error-exitcode 99 --print-limit 200 \
+                "$DOTNET_HOST_PATH" "$ENGINE_TEST_PROGRAMS/Engine.Kernels.Tests.dll" -noColor -parallel none -preEnumerateTheories \
+                -trait- Device=Cpu "${filter[@]}" > "$logs/sanitizer-$tool.log" 2>&1
+            echo "$? $((SECONDS - begin))" > "$work/sanitizer-$tool.end"
+        } &
+    done
+    wait
+    for tool in "${tools[@]}"; do
+        local code took
+        read -r code took < "$work/sanitizer-$tool.end"
+        conclude "sanitizer-$tool" "$most" "$took" "$code"
         tests=$(grep -aoE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$logs/sanitizer-$tool.log" 2>/dev/null | tail -n 1)
         echo "    tests under $tool: ${tests:-none reported}"
     done

@@ -9,9 +9,6 @@
 // Numerics: fixed order, deterministic, no atomics.  Aliasing: outputs overlap nothing
 #pragma once
 #include "tiles.cuh"
-#ifndef BWD64
-#define BWD64 32
-#endif
 
 // One tile of queries for the first kernel, as it lies in shared memory.
 template <typename T, int D, int Queries> struct QueryStage {
@@ -83,40 +80,45 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardParams& p, 
         if (next < n.queries) load_queries<T, D, Queries, Threads>(stages[stage ^ 1], p, b, next_head, next);
 
         const QueryStage<T, D, Queries>& now = stages[stage];
-        float s[Queries / 8][4];
-        multiply_rows<T, D>(s, k_address, column_address<D>(now.q));
+        // In parts of 32 queries: scores and their gradients of 64 would not fit in the registers that three blocks leave.
+        constexpr int Part = Queries < 32 ? Queries : 32;
 #pragma unroll
-        for (int j = 0; j < Queries / 8; j++) {
-            int i = j * 8 + (lane & 3) * 2;
-            float shift0 = now.lse[i] * Log2E, shift1 = now.lse[i + 1] * Log2E;
-            s[j][0] = exp2_fast(fmaf(s[j][0], factor, -shift0));
-            s[j][1] = exp2_fast(fmaf(s[j][1], factor, -shift1));
-            s[j][2] = exp2_fast(fmaf(s[j][2], factor, -shift0));
-            s[j][3] = exp2_fast(fmaf(s[j][3], factor, -shift1));
-            if (!all) {
-                // Also where lse is −∞, because such a query sees no key.
+        for (int from = 0; from < Queries; from += Part) {
+            float s[Part / 8][4];
+            multiply_rows<T, D>(s, k_address, column_address<D>(now.q + from * TileStride<D>));
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    int start = now.start[i + e], last = tile + i + e;
-                    if (at_key < start || at_key > last) s[j][e] = 0;
-                    if (at_key + 8 < start || at_key + 8 > last) s[j][2 + e] = 0;
+            for (int j = 0; j < Part / 8; j++) {
+                int i = from + j * 8 + (lane & 3) * 2;
+                float shift0 = now.lse[i] * Log2E, shift1 = now.lse[i + 1] * Log2E;
+                s[j][0] = exp2_fast(fmaf(s[j][0], factor, -shift0));
+                s[j][1] = exp2_fast(fmaf(s[j][1], factor, -shift1));
+                s[j][2] = exp2_fast(fmaf(s[j][2], factor, -shift0));
+                s[j][3] = exp2_fast(fmaf(s[j][3], factor, -shift1));
+                if (!all) {
+                    // Also where lse is −∞, because such a query sees no key.
+#pragma unroll
+                    for (int e = 0; e < 2; e++) {
+                        int start = now.start[i + e], last = tile + i + e;
+                        if (at_key < start || at_key > last) s[j][e] = 0;
+                        if (at_key + 8 < start || at_key + 8 > last) s[j][2 + e] = 0;
+                    }
                 }
             }
-        }
-        if constexpr (Dv) multiply_add<T, D>(dv, s, block_address<D>(now.d_o));
-        if constexpr (Dk) {
-            float ds[Queries / 8][4];
-            multiply_rows<T, D>(ds, v_address, column_address<D>(now.d_o));
+            if constexpr (Dv) multiply_add<T, D>(dv, s, block_address<D>(now.d_o + from * TileStride<D>));
+            if constexpr (Dk) {
+                float ds[Part / 8][4];
+                multiply_rows<T, D>(ds, v_address, column_address<D>(now.d_o + from * TileStride<D>));
 #pragma unroll
-            for (int j = 0; j < Queries / 8; j++) {
-                int i = j * 8 + (lane & 3) * 2;
-                float delta0 = now.delta[i], delta1 = now.delta[i + 1];
-                ds[j][0] = s[j][0] * (ds[j][0] - delta0);
-                ds[j][1] = s[j][1] * (ds[j][1] - delta1);
-                ds[j][2] = s[j][2] * (ds[j][2] - delta0);
-                ds[j][3] = s[j][3] * (ds[j][3] - delta1);
+                for (int j = 0; j < Part / 8; j++) {
+                    int i = from + j * 8 + (lane & 3) * 2;
+                    float delta0 = now.delta[i], delta1 = now.delta[i + 1];
+                    ds[j][0] = s[j][0] * (ds[j][0] - delta0);
+                    ds[j][1] = s[j][1] * (ds[j][1] - delta1);
+                    ds[j][2] = s[j][2] * (ds[j][2] - delta0);
+                    ds[j][3] = s[j][3] * (ds[j][3] - delta1);
+                }
+                multiply_add<T, D>(dk, ds, block_address<D>(now.q + from * TileStride<D>));
             }
-            multiply_add<T, D>(dk, ds, block_address<D>(now.q));
         }
         tile = next, head = next_head, all = next_all;
     }
@@ -137,7 +139,7 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardParams& p, 
 
 template <typename T, int D> __device__ __forceinline__ void attention_backward_kv(const AttentionBackwardParams& p) {
     if constexpr (D <= 128) {
-        backward_keys<T, D, 4, D <= 64 ? BWD64 : 32, true, true>(p, blockIdx.x);
+        backward_keys<T, D, 4, D <= 64 ? 64 : 32, true, true>(p, blockIdx.x);
     } else if (blockIdx.x & 1) {
         backward_keys<T, D, 2, 16, true, false>(p, blockIdx.x >> 1);
     } else {

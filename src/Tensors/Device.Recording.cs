@@ -5,7 +5,8 @@ public abstract partial class Device
 {
     private int _graphGeneration;
 
-    /// <summary>Extents of batches are best rounded up to multiples of this, so that recorded steps serve again.</summary>
+    /// <summary>Extents of batches are best rounded up to multiples of this, so that recorded steps serve again; without
+    /// recordings too, so that both give the same bits.</summary>
     public virtual int ShapeGranularity => 1;
 
     /// <summary>Changes whenever something that recorded work refers to has moved; recordings of an older generation are void.</summary>

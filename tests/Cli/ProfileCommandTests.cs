@@ -26,12 +26,13 @@ public class ProfileCommandTests
         IReadOnlyList<KernelTotal> totals = KernelTotal.Of(s_samples);
         Assert.Equal(["product", "norm", "cast"], totals.Select(t => t.Kernel));
         KernelTotal norm = totals[1];
-        Assert.Equal((3, 25, 12000, 300), (norm.Count, norm.Microseconds, norm.Bytes, norm.Flops));
-        Assert.Equal(25 / 75.0, norm.Share, 1e-12);
-        Assert.Equal(480e6, norm.BytesPerSecond, 1);
+        // The first of three counts as the mean of 15 and 5.
+        Assert.Equal((3, 30, 12000, 300), (norm.Count, norm.Microseconds, norm.Bytes, norm.Flops));
+        Assert.Equal(30 / 80.0, norm.Share, 1e-12);
+        Assert.Equal(400e6, norm.BytesPerSecond, 1);
         Assert.Equal(0.1, totals[0].FlopsPerSecond / 1e12, 1e-12);
-        string[] row = norm.Row(new DevicePeaks(960e6, double.NaN));
-        Assert.Equal(["norm", "3", "25.00", "33.3", "8.333", "0.480", "0.000", "50.0", ""], row);
+        string[] row = norm.Row(new DevicePeaks(800e6, double.NaN));
+        Assert.Equal(["norm", "3", "30.00", "37.5", "10.00", "0.400", "0.000", "50.0", ""], row);
     }
 
     [Fact]

@@ -106,6 +106,13 @@ public sealed class LowRankTests
         (double[] dBExact, double[] dBMagnitude) = Product(dyT, Transpose(s.ToDoubles(), rows, rank), outputs, rank, rows, 1, dB0);
         Close(op, dBExact, dB, dBMagnitude);
 
+        // Without what dx held.
+        using GuardedTensor set = GuardedTensor.Empty([rows, inputs], activations);
+        LowRank.Backward(dy, x, a, b, s, Scale, set, null, null, setX: true);
+        (double[] setExact, _) = Product(ds, Transpose(a.ToDoubles(), rank, inputs), rows, inputs, rank, 1, null);
+        (double[] setMagnitude, _) = Product(dsMagnitude, Absolute(Transpose(a.ToDoubles(), rank, inputs)), rows, inputs, rank, 1, null);
+        Close(op, setExact, set, setMagnitude);
+
         // Each gradient alone has the same bits.
         using GuardedTensor only = GuardedTensor.From(dA0, [rank, inputs], weights);
         LowRank.Backward(dy, x, a, b, s, Scale, null, only, null);

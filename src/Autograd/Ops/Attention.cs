@@ -29,6 +29,62 @@ public static partial class Ops
         return tape.Record(o, new AttentionNode(q, k, v, o, lse, keyStart, scale));
     }
 
+    /// <summary>
+    /// The same for one fused projection [B,T,H+2·Hkv,D] whose heads are those of q, then k, then v. Nothing is copied: the
+    /// kernels read the heads where they lie and write their gradients into one tensor.
+    /// </summary>
+    public static Variable Attention(this Tape tape, Variable fused, int heads, int keyHeads, Tensor keyStart, float scale)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(fused);
+        bool needed = tape.Needs(fused);
+        Shape shape = fused.Value.Shape;
+        Tensor o = Tensor.Empty([shape[0], shape[1], heads, shape[3]], fused.Value.DType, fused.Value.Device);
+        Tensor? lse = needed ? Tensor.Empty([shape[0], heads, shape[1]], StatisticsOf(fused.Value), fused.Value.Device) : null;
+        using Tensor q = fused.Value.Slice(2, 0, heads);
+        using Tensor k = fused.Value.Slice(2, heads, keyHeads);
+        using Tensor v = fused.Value.Slice(2, heads + keyHeads, keyHeads);
+        Kernels.Attention.Forward(q, k, v, keyStart, 0, scale, o, lse);
+        return needed ? tape.Record(o, new FusedAttentionNode(fused, q, k, v, o, lse!, keyStart, scale)) : Tape.Constant(o);
+    }
+
+    private sealed class FusedAttentionNode : Node
+    {
+        private readonly Variable _fused;
+        private readonly Shape _shape;
+        private readonly Tensor[] _qkvo;
+        private readonly Tensor _lse;
+        private readonly Tensor _keyStart;
+        private readonly float _scale;
+
+        public FusedAttentionNode(Variable fused, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale)
+        {
+            _fused = fused;
+            _shape = fused.Value.Shape;
+            _qkvo = [Save(q), Save(k), Save(v), Save(o)];
+            _lse = Keep(lse);
+            _keyStart = Save(keyStart);
+            _scale = scale;
+        }
+
+        public override string Name => "attention";
+
+        protected internal override void Backward(Tensor gradient)
+        {
+            Tensor fused = Tensor.Empty(_shape, gradient.DType, gradient.Device);
+            (int heads, int keyHeads) = (_qkvo[0].Shape[2], _qkvo[1].Shape[2]);
+            using (Tensor dq = fused.Slice(2, 0, heads))
+            using (Tensor dk = fused.Slice(2, heads, keyHeads))
+            using (Tensor dv = fused.Slice(2, heads + keyHeads, keyHeads))
+            {
+                Kernels.Attention.Backward(
+                    gradient, _qkvo[0], _qkvo[1], _qkvo[2], _qkvo[3], _lse, _keyStart, _scale, dq, dk, dv);
+            }
+
+            _fused.AccumulateGradient(fused);
+        }
+    }
+
     private sealed class AttentionNode : Node
     {
         private readonly Variable _q;

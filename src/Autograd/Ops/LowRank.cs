@@ -18,10 +18,26 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(a);
         ArgumentNullException.ThrowIfNull(b);
         bool needed = tape.Needs(x, a, b) || tape.Needs(y);
-        Tensor? s = needed ? Tensor.Empty([x.Value.Shape[0], a.Value.Shape[0]], MatMul.OperandType(x.Value), x.Value.Device) : null;
+        DType operand = MatMul.OperandType(x.Value);
+        Tensor? s = needed ? Tensor.Empty([x.Value.Shape[0], a.Value.Shape[0]], operand, x.Value.Device) : null;
         Tensor result = y.Value.Share();
-        Kernels.LowRank.Forward(x.Value, a.Value, b.Value, scale, result, s);
-        return needed ? tape.Record(result, new LowRankNode(y, x, a, b, s!, scale)) : Tape.Constant(result);
+        using Tensor down = Operand(a.Value, operand);
+        using Tensor up = Operand(b.Value, operand);
+        Kernels.LowRank.Forward(x.Value, down, up, scale, result, s);
+        return needed ? tape.Record(result, new LowRankNode(y, x, a, b, down, up, s!, scale)) : Tape.Constant(result);
+    }
+
+    // Converted once for forward and backward where the products take a narrower dtype than the master's.
+    private static Tensor Operand(Tensor master, DType dtype)
+    {
+        if (master.DType.Size() <= dtype.Size())
+        {
+            return master.Share();
+        }
+
+        Tensor operand = master.EmptyLike(dtype);
+        Cast.Run(master, operand);
+        return operand;
     }
 
     /// <summary>
@@ -55,7 +71,7 @@ public static partial class Ops
         private readonly Tensor _savedB;
         private readonly Tensor _s;
 
-        public LowRankNode(Variable y, Variable x, Variable a, Variable b, Tensor s, float scale)
+        public LowRankNode(Variable y, Variable x, Variable a, Variable b, Tensor down, Tensor up, Tensor s, float scale)
         {
             _y = y;
             _x = x;
@@ -63,8 +79,8 @@ public static partial class Ops
             _b = b;
             _scale = scale;
             _savedX = Save(x.Value);
-            _savedA = Save(a.Value);
-            _savedB = Save(b.Value);
+            _savedA = Save(down);
+            _savedB = Save(up);
             _s = Keep(s);
         }
 
@@ -72,12 +88,13 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            Tensor? dx = _x.RequiresGrad ? _x.OpenGradientForAdd() : null;
+            bool fresh = false;
+            Tensor? dx = _x.RequiresGrad ? _x.OpenGradient(out fresh) : null;
             Tensor? da = _a.RequiresGrad ? _a.OpenGradientForAdd() : null;
             Tensor? db = _b.RequiresGrad ? _b.OpenGradientForAdd() : null;
             if (dx is not null || da is not null || db is not null)
             {
-                Kernels.LowRank.Backward(gradient, _savedX, _savedA, _savedB, _s, _scale, dx, da, db);
+                Kernels.LowRank.Backward(gradient, _savedX, _savedA, _savedB, _s, _scale, dx, da, db, setX: fresh);
             }
 
             _y.AccumulateGradient(gradient.Share());

@@ -4,7 +4,10 @@ using Engine.Tensors.Cuda;
 
 namespace Engine.Cli.Profiling;
 
-/// <summary>All launches of one kernel together.</summary>
+/// <summary>
+/// All launches of one kernel together. The first of several counts with the mean of the others: the driver loads the code
+/// for it, between the events.
+/// </summary>
 /// <param name="Kernel">Its name.</param>
 /// <param name="Count">Launches.</param>
 /// <param name="Microseconds">Their time.</param>
@@ -20,11 +23,17 @@ internal sealed record KernelTotal(string Kernel, long Count, double Microsecond
     /// <summary>By kernel, the most time first.</summary>
     public static IReadOnlyList<KernelTotal> Of(IReadOnlyList<KernelSample> samples)
     {
-        double all = samples.Sum(s => s.Microseconds);
-        return [.. samples.GroupBy(s => s.Kernel)
-            .Select(g => (Kernel: g.Key, Count: g.LongCount(), Time: g.Sum(s => s.Microseconds), Bytes: g.Sum(s => s.Work.Bytes), Flops: g.Sum(s => s.Work.Flops)))
-            .Select(g => new KernelTotal(g.Kernel, g.Count, g.Time, g.Time / all, g.Bytes, g.Flops))
+        var totals = samples.GroupBy(s => s.Kernel)
+            .Select(g => (Kernel: g.Key, Count: g.LongCount(), Time: Time([.. g]), Bytes: g.Sum(s => s.Work.Bytes), Flops: g.Sum(s => s.Work.Flops))).ToList();
+        double all = totals.Sum(t => t.Time);
+        return [.. totals.Select(g => new KernelTotal(g.Kernel, g.Count, g.Time, g.Time / all, g.Bytes, g.Flops))
             .OrderByDescending(t => t.Microseconds).ThenBy(t => t.Kernel, StringComparer.Ordinal)];
+    }
+
+    private static double Time(KernelSample[] launches)
+    {
+        double others = launches.Skip(1).Sum(s => s.Microseconds);
+        return launches.Length == 1 ? launches[0].Microseconds : others * launches.Length / (launches.Length - 1);
     }
 
     /// <summary>A table's row.</summary>

@@ -21,8 +21,11 @@ internal static unsafe partial class CublasLt
     /// <summary>CUBLAS_COMPUTE_32F_FAST_TF32: f32 operands are rounded to TF32.</summary>
     public const int Compute32FFastTf32 = 77;
 
-    /// <summary>Every reduction scheme but the one in place, whose additions come in any order.</summary>
-    public const uint DeterministicReductions = 2 | 4;
+    /// <summary>
+    /// CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE: a sum over parts of the depth is formed in f32 and rounded once. The schemes left
+    /// out form it in the result's dtype, one of them in any order.
+    /// </summary>
+    public const uint PreciseReductions = 2;
 
     /// <summary>Attributes of a product.</summary>
     public enum Desc

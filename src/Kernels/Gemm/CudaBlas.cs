@@ -25,7 +25,7 @@ public sealed unsafe class CudaBlas
 
     private readonly CudaDevice _device;
     private readonly nint _handle;
-    private readonly Storage _workspace;
+    private readonly nint _workspace;
     private readonly GemmPlanFile _file;
     private readonly Lock _lock = new();
     private readonly Dictionary<GemmProblem, GemmPlan?> _plans = [];
@@ -43,12 +43,8 @@ public sealed unsafe class CudaBlas
         Check(CublasLt.cublasLtCreate(&handle));
         _handle = handle;
         Version = (int)CublasLt.cublasLtGetVersion();
-        using (device.Durable())
-        {
-            _workspace = device.Allocate(WorkspaceBytes);
-        }
-
-        _file = new GemmPlanFile($"cublasLt {Version} {device.Context.DeviceName} {device.Context.ComputeCapability} {device.Context.Multiprocessors}");
+        _workspace = device.Reserve(WorkspaceBytes);
+        _file = new GemmPlanFile($"cublasLt {Version} reductions {CublasLt.PreciseReductions} {device.Context.DeviceName} {device.Context.ComputeCapability} {device.Context.Multiprocessors}");
         UsesTf32 = Environment.GetEnvironmentVariable(Tf32Variable) is "1";
     }
 
@@ -85,7 +81,7 @@ public sealed unsafe class CudaBlas
 
         _device.Profiler?.Before(plan.Name, new KernelWork(problem.Bytes, problem.Flops));
         int status = plan.Launch(
-            _handle, plan.Algorithm, (void*)a, (void*)b, (void*)c, (void*)bias, alpha, beta, (void*)_workspace.Pointer, WorkspaceBytes, _device.Stream.Handle);
+            _handle, plan.Algorithm, (void*)a, (void*)b, (void*)c, (void*)bias, alpha, beta, (void*)_workspace, WorkspaceBytes, _device.Stream.Handle);
         Check(status, plan.Name);
         _device.Profiler?.After();
         if (_device.SynchronizesLaunches && !_device.Stream.IsCapturing)
@@ -167,7 +163,7 @@ public sealed unsafe class CudaBlas
                     start.Record(_device.Stream);
                     int status = plan.Launch(
                         _handle, candidates[i].Algorithm, (void*)a.Pointer, (void*)b.Pointer, (void*)c.Pointer, (void*)bias.Pointer, 1, 0,
-                        (void*)_workspace.Pointer, WorkspaceBytes, _device.Stream.Handle);
+                        (void*)_workspace, WorkspaceBytes, _device.Stream.Handle);
                     end.Record(_device.Stream);
                     end.Synchronize();
 

@@ -44,7 +44,7 @@ internal sealed unsafe class GemmPlan : IDisposable
         try
         {
             Prefer(preference, CublasLt.Preference.MaxWorkspaceBytes, (ulong)workspaceBytes);
-            Prefer(preference, CublasLt.Preference.ReductionSchemeMask, CublasLt.DeterministicReductions);
+            Prefer(preference, CublasLt.Preference.ReductionSchemeMask, CublasLt.PreciseReductions);
             Prefer(preference, CublasLt.Preference.MinAlignmentA, (uint)Problem.AlignB);
             Prefer(preference, CublasLt.Preference.MinAlignmentB, (uint)Problem.AlignA);
             Prefer(preference, CublasLt.Preference.MinAlignmentC, (uint)Problem.AlignC);

@@ -51,12 +51,13 @@ public static class LowRank
     /// <param name="b">As in the forward.</param>
     /// <param name="s">What the forward saved.</param>
     /// <param name="scale">As in the forward.</param>
-    /// <param name="dx">Added to, [R, K].</param>
+    /// <param name="dx">Added to, or set, [R, K].</param>
     /// <param name="dA">Added to, [r, K].</param>
     /// <param name="dB">Added to, [N, r].</param>
+    /// <param name="setX">Whether <paramref name="dx"/> is set: what it held does not matter.</param>
     /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
     public static void Backward(
-        Tensor dy, Tensor x, Tensor a, Tensor b, Tensor s, float scale, Tensor? dx, Tensor? dA, Tensor? dB)
+        Tensor dy, Tensor x, Tensor a, Tensor b, Tensor s, float scale, Tensor? dx, Tensor? dA, Tensor? dB, bool setX = false)
     {
         const string Op = "LowRank.Backward";
         RowMatrix input = RowMatrix.Of(Op, x, x);
@@ -69,10 +70,15 @@ public static class LowRank
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
+                if (setX)
+                {
+                    dx?.Clear();
+                }
+
                 LowRankCpu.Backward(gradient, input, down, up, saved, scale, dInput, dDown, dUp);
                 break;
             case DeviceKind.Cuda:
-                LowRankCuda.Backward(dy, x, a, b, s, scale, dx, dA, dB);
+                LowRankCuda.Backward(dy, x, a, b, s, scale, dx, dA, dB, setX);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -18,13 +18,18 @@ internal static class LowRankCuda
 
     /// <summary>The arguments have been checked; gradients may be absent.</summary>
     public static void Backward(
-        Tensor dy, Tensor x, Tensor a, Tensor b, Tensor s, float scale, Tensor? dx, Tensor? dA, Tensor? dB)
+        Tensor dy, Tensor x, Tensor a, Tensor b, Tensor s, float scale, Tensor? dx, Tensor? dA, Tensor? dB, bool setX = false)
     {
         using Tensor gradient = Matrix(dy);
         using Tensor input = Matrix(x);
         int rank = a.Shape[0];
         if (input.Shape[0] == 0 || rank == 0)
         {
+            if (setX)
+            {
+                dx?.Clear();
+            }
+
             return;
         }
 
@@ -46,7 +51,7 @@ internal static class LowRankCuda
         if (dx is not null)
         {
             using Tensor down = As(a, x.DType);
-            Accumulate(ds, false, down, false, dx);
+            Accumulate(ds, false, down, false, dx, setX ? 0 : 1);
         }
 
         if (dA is not null)
@@ -95,18 +100,18 @@ internal static class LowRankCuda
         return As(exact, x.DType);
     }
 
-    // c += op(a)·op(b) for a and b of one dtype. The product writes that dtype or f32; another one takes a detour.
-    private static void Accumulate(Tensor a, bool transA, Tensor b, bool transB, Tensor c)
+    // c = beta·c + op(a)·op(b) for a and b of one dtype. The product writes that dtype or f32; another one takes a detour.
+    private static void Accumulate(Tensor a, bool transA, Tensor b, bool transB, Tensor c, float beta = 1)
     {
         if (c.DType == a.DType || c.DType == DType.F32)
         {
             using Tensor matrix = Matrix(c);
-            MatMul.Run(a, transA, b, transB, matrix, 1, 1);
+            MatMul.Run(a, transA, b, transB, matrix, 1, beta);
             return;
         }
 
         using Tensor sum = As(c, DType.F32);
-        MatMul.Run(a, transA, b, transB, sum, 1, 1);
+        MatMul.Run(a, transA, b, transB, sum, 1, beta);
         Store(sum, c);
     }
 

@@ -10,6 +10,11 @@ namespace Engine.Kernels;
 /// </summary>
 internal static class MatMulCuda
 {
+    // The library's fast kernels for 16-bit operands want extents that are multiples of 8; a large one that is not (a vocabulary
+    // of 50,257) makes it choose kernels at a seventh of the speed. Such a product runs as two: up to a multiple of 64, and the rest.
+    private const int SplitUnit = 64;
+    private const int LeastSplit = 2048;
+
     /// <summary>The arguments have been checked; a bias [n] is added to every row.</summary>
     public static void Run(Tensor a, bool transA, Tensor b, bool transB, Tensor c, int m, int n, int k, float alpha, float beta, Tensor? bias)
     {
@@ -24,6 +29,22 @@ internal static class MatMulCuda
             return;
         }
 
+        if (a.DType is DType.BF16 or DType.F16 && c.Shape.Rank == 2)
+        {
+            if (IsAwkward(n))
+            {
+                SplitColumns(a, transA, b, transB, c, alpha, beta, bias, n / SplitUnit * SplitUnit);
+                return;
+            }
+
+            // Only where the sum of the two parts is rounded on the way by no more than the smaller of them.
+            if (IsAwkward(k) && beta == 0 && bias is null)
+            {
+                SplitDepth(a, transA, b, transB, c, alpha, k / SplitUnit * SplitUnit);
+                return;
+            }
+        }
+
         var device = (CudaDevice)c.Device;
         bool fits = a.DType == b.DType && (c.DType == a.DType || c.DType == DType.F32) && (bias is null || bias.DType == c.DType);
         if (fits && TryRun(device, a, transA, b, transB, c, m, n, k, alpha, beta, bias))
@@ -32,6 +53,32 @@ internal static class MatMulCuda
         }
 
         RunOnCopies(device, a, transA, b, transB, c, m, n, k, alpha, beta, bias);
+    }
+
+    private static bool IsAwkward(int extent) => extent >= LeastSplit && extent % 8 != 0;
+
+    private static void SplitColumns(
+        Tensor a, bool transA, Tensor b, bool transB, Tensor c, float alpha, float beta, Tensor? bias, int at)
+    {
+        int columns = c.Shape[1];
+        foreach ((int start, int count) in new[] { (0, at), (at, columns - at) })
+        {
+            using Tensor part = b.Slice(transB ? 0 : 1, start, count);
+            using Tensor result = c.Slice(1, start, count);
+            using Tensor? biasPart = bias?.Slice(0, start, count);
+            MatMul.Run(a, transA, part, transB, result, alpha, beta, biasPart);
+        }
+    }
+
+    private static void SplitDepth(Tensor a, bool transA, Tensor b, bool transB, Tensor c, float alpha, int at)
+    {
+        int depth = a.Shape[transA ? 0 : 1];
+        foreach ((int start, int count) in new[] { (at, depth - at), (0, at) })
+        {
+            using Tensor left = a.Slice(transA ? 0 : 1, start, count);
+            using Tensor right = b.Slice(transB ? 1 : 0, start, count);
+            MatMul.Run(left, transA, right, transB, c, alpha, start == 0 ? 1 : 0);
+        }
     }
 
     private static bool TryRun(

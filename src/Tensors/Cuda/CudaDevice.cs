@@ -72,7 +72,7 @@ public sealed unsafe partial class CudaDevice : Device
     public override bool PrefersNarrowTypes => true;
 
     /// <inheritdoc/>
-    public override int ShapeGranularity => UsesGraphs ? 64 : 1;
+    public override int ShapeGranularity => 64;
 
     /// <summary>The shared instance of a device; the first call opens it.</summary>
     /// <exception cref="EngineDataException">There is no such device or it cannot be used; the message says why and what to do.</exception>
@@ -191,6 +191,26 @@ public sealed unsafe partial class CudaDevice : Device
         Check(CudaDriver.cuMemcpyDtoHAsync_v2((void*)destination.Pointer, source, (nuint)byteLength, Stream.Handle));
     }
 
+    /// <summary>
+    /// Memory for as long as the process lives, such as a library's workspace: apart from the pool, not counted among live
+    /// storages.
+    /// </summary>
+    /// <exception cref="DeviceOutOfMemoryException">There is not enough.</exception>
+    public nint Reserve(long byteLength)
+    {
+        Context.MakeCurrent();
+        lock (_lock)
+        {
+            nint pointer = AllocateSegment(byteLength);
+            if (pointer != 0)
+            {
+                return pointer;
+            }
+        }
+
+        throw OutOfMemory(byteLength);
+    }
+
     /// <inheritdoc/>
     protected override nint Rent(long byteLength)
     {
@@ -213,8 +233,7 @@ public sealed unsafe partial class CudaDevice : Device
             }
         }
 
-        (long free, long total) = Context.MemoryInfo();
-        throw new DeviceOutOfMemoryException(Name, byteLength, free, total, LiveBytes);
+        throw OutOfMemory(byteLength);
     }
 
     /// <inheritdoc/>
@@ -237,6 +256,12 @@ public sealed unsafe partial class CudaDevice : Device
         }
 
         throw new InvalidOperationException($"{Name}: memory at 0x{pointer:x} does not belong to the device's pool");
+    }
+
+    private DeviceOutOfMemoryException OutOfMemory(long byteLength)
+    {
+        (long free, long total) = Context.MemoryInfo();
+        return new DeviceOutOfMemoryException(Name, byteLength, free, total, LiveBytes);
     }
 
     private static bool IsOn(string variable) => Environment.GetEnvironmentVariable(variable) is "1";

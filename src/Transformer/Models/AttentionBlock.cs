@@ -38,31 +38,33 @@ internal sealed class AttentionBlock
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
         using Device.RangeScope range = batch.Device.Range("attention");
-        (Variable q, Variable k, Variable v) = Project(tape, batch, x);
-        using Variable o = Attend(tape, batch, q, k, v);
-        q.Dispose();
-        k.Dispose();
-        v.Dispose();
+        using Variable o = Projections.Length == 1 ? AttendFused(tape, batch, x) : AttendSeparate(tape, batch, x);
         using Variable rows = tape.Reshape(o, batch.Batch * batch.Length, Heads * HeadDim);
         return Output.Forward(tape, batch, rows);
     }
 
-    private (Variable Q, Variable K, Variable V) Project(Tape tape, BatchContext batch, Variable x)
+    private Variable AttendFused(Tape tape, BatchContext batch, Variable x)
     {
-        if (Projections.Length == 1)
+        using Variable fused = Shaped(tape, batch, Projections[0].Forward(tape, batch, x), Heads + (2 * KeyValueHeads), null);
+        if (batch.Cache is null)
         {
-            int width = Heads * HeadDim;
-            using Variable fused = Projections[0].Forward(tape, batch, x);
-            return (
-                Shaped(tape, batch, tape.SliceColumns(fused, 0, width), Heads, null),
-                Shaped(tape, batch, tape.SliceColumns(fused, width, width), KeyValueHeads, null),
-                Shaped(tape, batch, tape.SliceColumns(fused, 2 * width, width), KeyValueHeads, null));
+            return tape.Attention(fused, Heads, KeyValueHeads, batch.KeyStart(Window), Scale);
         }
 
-        return (
-            Rotated(tape, batch, Shaped(tape, batch, Projections[0].Forward(tape, batch, x), Heads, QueryNorm)),
-            Rotated(tape, batch, Shaped(tape, batch, Projections[1].Forward(tape, batch, x), KeyValueHeads, KeyNorm)),
-            Shaped(tape, batch, Projections[2].Forward(tape, batch, x), KeyValueHeads, null));
+        using Tensor q = fused.Value.Slice(2, 0, Heads);
+        using Tensor k = fused.Value.Slice(2, Heads, KeyValueHeads);
+        using Tensor v = fused.Value.Slice(2, Heads + KeyValueHeads, KeyValueHeads);
+        return AttendCached(batch, batch.Cache, q, k, v);
+    }
+
+    private Variable AttendSeparate(Tape tape, BatchContext batch, Variable x)
+    {
+        using Variable q = Rotated(tape, batch, Shaped(tape, batch, Projections[0].Forward(tape, batch, x), Heads, QueryNorm));
+        using Variable k = Rotated(tape, batch, Shaped(tape, batch, Projections[1].Forward(tape, batch, x), KeyValueHeads, KeyNorm));
+        using Variable v = Shaped(tape, batch, Projections[2].Forward(tape, batch, x), KeyValueHeads, null);
+        return batch.Cache is null
+            ? tape.Attention(q, k, v, batch.KeyStart(Window), Scale)
+            : AttendCached(batch, batch.Cache, q.Value, k.Value, v.Value);
     }
 
     // [R, heads·D] → [B,T,heads,D], each head normalised on the way where the model has such norms. Uses x up.
@@ -94,26 +96,20 @@ internal sealed class AttentionBlock
         }
     }
 
-    private Variable Attend(Tape tape, BatchContext batch, Variable q, Variable k, Variable v)
+    private Variable AttendCached(BatchContext batch, KvCache cache, Tensor q, Tensor k, Tensor v)
     {
-        if (batch.Cache is not { } cache)
-        {
-            return tape.Attention(q, k, v, batch.KeyStart(Window), Scale);
-        }
-
+        Tensor o = q.EmptyLike();
         if (batch.CachePosition is { } position)
         {
-            using Tensor allKeys = cache.PutKeys(Layer, k.Value, position);
-            using Tensor allValues = cache.PutValues(Layer, v.Value, position);
-            Tensor decoded = q.Value.EmptyLike();
-            Attention.Decode(q.Value, allKeys, allValues, batch.KeyStart(Window), batch.CacheLength!, Scale, decoded);
-            return Tape.Constant(decoded);
+            using Tensor allKeys = cache.PutKeys(Layer, k, position);
+            using Tensor allValues = cache.PutValues(Layer, v, position);
+            Attention.Decode(q, allKeys, allValues, batch.KeyStart(Window), batch.CacheLength!, Scale, o);
+            return Tape.Constant(o);
         }
 
-        using Tensor keys = cache.AppendKeys(Layer, k.Value);
-        using Tensor values = cache.AppendValues(Layer, v.Value);
-        Tensor o = q.Value.EmptyLike();
-        Attention.Forward(q.Value, keys, values, batch.KeyStart(Window), cache.Length, Scale, o, null);
+        using Tensor keys = cache.AppendKeys(Layer, k);
+        using Tensor values = cache.AppendValues(Layer, v);
+        Attention.Forward(q, keys, values, batch.KeyStart(Window), cache.Length, Scale, o, null);
         return Tape.Constant(o);
     }
 }

@@ -111,17 +111,6 @@ internal static partial class GradientCases
             });
         }
 
-        // Three columns of one projection, two of them used, as when a fused projection is split.
-        yield return new(nameof(Ops.SliceColumns), "", d => new(
-            d,
-            (t, v) =>
-            {
-                using Variable first = t.SliceColumns(v[0], 0, 3);
-                using Variable second = t.SliceColumns(v[0], 3, 3);
-                using Variable bent = t.Silu(first);
-                return t.Add(bent, second);
-            },
-            [Leaves.Normal(d, [5, 9], 1)]));
         yield return new(nameof(Ops.Checkpoint), "", d => new(
             d,
             (t, v) => t.Checkpoint(v[0], (inner, x) =>

@@ -25,7 +25,6 @@ public sealed class RecordedStepTests
         (byte[] again, _) = Train(device, model, dtype);
         Assert.Equal(recorded, again);
 
-        // The device rounds lengths up only where it records: the same rounding, without recordings.
         device.UsesGraphs = false;
         try
         {

@@ -213,7 +213,7 @@ public sealed class CudaStepGraphsTests : IDisposable
             }
 
             Assert.Equal((0, 0), (graphs.Recordings, graphs.Replays));
-            Assert.Equal(1, _device.ShapeGranularity);
+            Assert.Equal(64, _device.ShapeGranularity);
         }
         finally
         {
