@@ -37,7 +37,6 @@ internal static class MatMulCuda
                 return;
             }
 
-            // Only where the sum of the two parts is rounded on the way by no more than the smaller of them.
             if (IsAwkward(k) && beta == 0 && bias is null)
             {
                 SplitDepth(a, transA, b, transB, c, alpha, k / SplitUnit * SplitUnit);
@@ -73,12 +72,17 @@ internal static class MatMulCuda
     private static void SplitDepth(Tensor a, bool transA, Tensor b, bool transB, Tensor c, float alpha, int at)
     {
         int depth = a.Shape[transA ? 0 : 1];
+
+        // In f32: the library may round a narrow product before it adds what the result held.
+        using Tensor sum = Tensor.Empty(c.Shape, DType.F32, c.Device);
         foreach ((int start, int count) in new[] { (at, depth - at), (0, at) })
         {
             using Tensor left = a.Slice(transA ? 0 : 1, start, count);
             using Tensor right = b.Slice(transB ? 1 : 0, start, count);
-            MatMul.Run(left, transA, right, transB, c, alpha, start == 0 ? 1 : 0);
+            MatMul.Run(left, transA, right, transB, sum, alpha, start == 0 ? 1 : 0);
         }
+
+        Convert(sum, c);
     }
 
     private static bool TryRun(
