@@ -10,7 +10,6 @@
 # machine with a checkout and no SDK (dotnet publish tests/Kernels -c Release -o FOLDER, and so on).
 set -u
 cd "$(dirname "$0")" || exit 1
-export ENGINE_TEST_CHECKOUT="$PWD"
 device=cpu build=1 names=() options=(-noColor) programs=${ENGINE_TEST_PROGRAMS:-}
 while [ $# -gt 0 ]; do
     case "$1" in

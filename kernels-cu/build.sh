@@ -2,8 +2,9 @@
 # Compiles every kernel and writes kernels-cu/prebuilt/: <op>.ptx.gz (portable: PTX ISA at most 8.0 for sm_80, so that every
 # driver from CUDA 12.0 on loads it), <op>.sm_NN.cubin.gz (native), and manifest.tsv, which ties each image to its source.
 # Usage: kernels-cu/build.sh [--ptx | --cubin] [OP ...]     default: both kinds, all ops
-#   NVCC   the compiler (default nvcc); 11.8 to 12.0 for --ptx, anything newer than 11.8 for --cubin
-#   ARCHS  the native targets (default "80 90"); FLAGS: more flags; OUT: another folder for the images
+#   NVCC   the compiler (default nvcc); 11.8 to 12.0 for --ptx, 11.8 or newer for --cubin
+#   ARCHS  the native targets (default "80 90"); FLAGS: more flags; OUT: another folder for the images, from kernels-cu/
+#   HOSTCXX  the host compiler of nvcc 11 (default clang-14)
 # Without a GPU: Debian's nvidia-cuda-toolkit (non-free) and clang-14 are enough.
 set -eu
 cd "$(dirname "$0")"
@@ -12,7 +13,7 @@ for argument in "$@"; do
     case "$argument" in
         --ptx) kinds=ptx ;;
         --cubin) kinds=cubin ;;
-        -h | --help) sed -n '2,8s/^# //p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,9s/^# //p' "$0"; exit 0 ;;
         *) ops+=("$argument") ;;
     esac
 done
