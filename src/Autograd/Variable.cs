@@ -56,6 +56,7 @@ public sealed class Variable : IDisposable
     /// steps need gradients at fixed addresses. Takes over <paramref name="buffer"/>, which holds zeros.
     /// </summary>
     /// <exception cref="ArgumentException">The buffer is not like the value.</exception>
+    /// <exception cref="InvalidOperationException">A buffer is bound already.</exception>
     public void BindGradient(Tensor buffer)
     {
         ArgumentNullException.ThrowIfNull(buffer);
@@ -64,7 +65,11 @@ public sealed class Variable : IDisposable
             throw new ArgumentException($"the gradient of {Value} cannot be {buffer}", nameof(buffer));
         }
 
-        UnbindGradient();
+        if (_bound)
+        {
+            throw new InvalidOperationException($"{Name ?? "the variable"} is being trained already; dispose that training step first");
+        }
+
         _gradient?.Dispose();
         _gradient = buffer;
         _bound = true;

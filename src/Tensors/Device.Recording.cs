@@ -15,6 +15,9 @@ public abstract partial class Device
     /// <summary>Whether anyone listens to ranges.</summary>
     public bool TracesRanges { get; set; }
 
+    /// <summary>Whether steps are recorded at present.</summary>
+    public virtual bool CanRecord => false;
+
     /// <summary>A recorder, or null where work cannot be recorded or shall not be.</summary>
     public virtual DeviceRecorder? CreateRecorder() => null;
 

@@ -15,7 +15,15 @@ public sealed class StagedTensor : IDisposable
         ArgumentNullException.ThrowIfNull(device);
         using DurableScope durable = device.Durable();
         Tensor = Tensor.Empty(shape, dtype, device);
-        _host = device.AllocateHost(Tensor.ByteLength);
+        try
+        {
+            _host = device.AllocateHost(Tensor.ByteLength);
+        }
+        catch
+        {
+            Tensor.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The device's side.</summary>

@@ -1,3 +1,5 @@
+using Engine.Tensors.Cuda;
+
 namespace Engine.Tensors;
 
 /// <summary>
@@ -43,7 +45,7 @@ public sealed class StepGraphs<TKey> : IDisposable
     public void Run<TState>(TKey key, TState state, Action<TState> step)
     {
         ArgumentNullException.ThrowIfNull(step);
-        if (_recorder is null)
+        if (_recorder is null || !_device.CanRecord)
         {
             step(state);
             return;
@@ -58,9 +60,8 @@ public sealed class StepGraphs<TKey> : IDisposable
             return;
         }
 
-        if (entry.Runs >= WarmUps && entry.Generation == _device.GraphGeneration)
+        if (entry.Runs >= WarmUps && !entry.CannotBeRecorded && entry.Generation == _device.GraphGeneration && TryRecord(entry, state, step))
         {
-            Record(entry, state, step);
             return;
         }
 
@@ -69,6 +70,15 @@ public sealed class StepGraphs<TKey> : IDisposable
         Within(_recorder, state, step);
         entry.Runs = entry.Generation == _device.GraphGeneration ? entry.Runs + 1 : 1;
         entry.Generation = _device.GraphGeneration;
+    }
+
+    /// <summary>Gives up the recording of a key, whose memory outside the step is about to go.</summary>
+    public void Forget(TKey key)
+    {
+        if (_entries.Remove(key, out Entry? entry))
+        {
+            entry.Graph?.Dispose();
+        }
     }
 
     /// <inheritdoc/>
@@ -104,7 +114,8 @@ public sealed class StepGraphs<TKey> : IDisposable
         }
     }
 
-    private void Record<TState>(Entry entry, TState state, Action<TState> step)
+    // False when the device refuses the recording, for lack of memory say: then the step just runs, now and in future.
+    private bool TryRecord<TState>(Entry entry, TState state, Action<TState> step)
     {
         _recorder!.Enter();
         bool capturing = false;
@@ -117,6 +128,11 @@ public sealed class StepGraphs<TKey> : IDisposable
             entry.Graph = _recorder.EndCapture();
             Recordings++;
         }
+        catch (CudaException)
+        {
+            entry.CannotBeRecorded = true;
+            return false;
+        }
         finally
         {
             if (capturing)
@@ -128,6 +144,7 @@ public sealed class StepGraphs<TKey> : IDisposable
         }
 
         entry.Graph.Launch();
+        return true;
     }
 
     private Entry EntryOf(TKey key)
@@ -156,6 +173,8 @@ public sealed class StepGraphs<TKey> : IDisposable
         public int Runs { get; set; }
 
         public int Generation { get; set; } = -1;
+
+        public bool CannotBeRecorded { get; set; }
 
         public long LastUse { get; set; }
     }

@@ -29,9 +29,29 @@ public sealed class AdamWOptimizer : IDisposable
         ArgumentNullException.ThrowIfNull(parameters);
         _parameters = parameters;
         Options = options;
-        _first = [.. parameters.Select(p => Tensor.Zeros(p.Value.Shape, StateType(p.Value), p.Value.Device))];
-        _second = [.. parameters.Select(p => Tensor.Zeros(p.Value.Shape, StateType(p.Value), p.Value.Device))];
-        _masters = [.. parameters.Select(p => MasterOf(p.Value))];
+        _first = new Tensor[parameters.Count];
+        _second = new Tensor[parameters.Count];
+        _masters = new Tensor?[parameters.Count];
+        try
+        {
+            for (int i = 0; i < parameters.Count; i++)
+            {
+                Tensor value = parameters[i].Value;
+                _first[i] = Tensor.Zeros(value.Shape, StateType(value), value.Device);
+                _second[i] = Tensor.Zeros(value.Shape, StateType(value), value.Device);
+                _masters[i] = MasterOf(value);
+            }
+        }
+        catch
+        {
+            // Out of memory: what there is must not stay behind.
+            foreach (Tensor? tensor in _first.Concat(_second).Concat(_masters))
+            {
+                tensor?.Dispose();
+            }
+
+            throw;
+        }
     }
 
     /// <summary>Hyper-parameters.</summary>
@@ -108,6 +128,15 @@ public sealed class AdamWOptimizer : IDisposable
     /// <paramref name="loss"/> [1] is not finite nothing is updated.
     /// </summary>
     public void Run(Tensor loss) => Plan.Run(loss);
+
+    /// <summary>Drops all gradients, those of a step that failed.</summary>
+    public void ClearGradients()
+    {
+        foreach (Variable parameter in _parameters)
+        {
+            parameter.ClearGradient();
+        }
+    }
 
     /// <summary>Queues the norm's way to the host.</summary>
     public void DownloadNorm() => Plan.Norm.Device.Download(Plan.Norm.Pointer, _norm!, Plan.Norm.ByteLength);

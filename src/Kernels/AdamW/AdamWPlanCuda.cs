@@ -55,7 +55,7 @@ internal sealed class AdamWPlanCuda : AdamWPlan
         _device.InvalidateGraphs();
 
         // The host's side of the numbers may still be read.
-        _device.Synchronize();
+        _device.Settle();
         _sent.Dispose();
         _numbers.Dispose();
         _gradientNorm.Dispose();

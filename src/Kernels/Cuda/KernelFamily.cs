@@ -60,6 +60,7 @@ internal sealed unsafe class KernelFamily<T>(string op, string name)
 
     private CudaKernel Load(CudaDevice device, string entry)
     {
+        device.Context.MakeCurrent();
         CudaModule module = KernelImages.Load(device, op);
         uint? size = module.Constant(name + "_params");
         return size == sizeof(T)

@@ -13,6 +13,7 @@ internal static unsafe partial class CublasLt
     public const string Library = "cublasLt";
 
     public const int Success = 0;
+    public const int ExecutionFailed = 13;
     public const int NotSupported = 15;
 
     /// <summary>CUBLAS_COMPUTE_32F: full f32 arithmetic for f32 operands, f32 accumulation for narrow ones.</summary>

@@ -52,7 +52,16 @@ public sealed unsafe class CudaBlas
     public int Version { get; }
 
     /// <summary>Whether f32 products use TF32; off unless asked for.</summary>
-    public bool UsesTf32 { get; set; }
+    public bool UsesTf32
+    {
+        get;
+        set
+        {
+            // Recorded products are of the other kind.
+            _device.InvalidateGraphs();
+            field = value;
+        }
+    }
 
     /// <summary>Plans measured by this process.</summary>
     public int Measured { get; private set; }
@@ -103,7 +112,8 @@ public sealed unsafe class CudaBlas
 
     [DoesNotReturn]
     private static void Throw(int status, string call) => throw new InvalidOperationException(
-        $"cuBLASLt: {call.Split('(')[0].Split('.')[^1]} failed with {Marshal.PtrToStringUTF8((nint)CublasLt.cublasLtGetStatusString(status))} ({status})");
+        $"cuBLASLt: {call.Split('(')[0].Split('.')[^1]} failed with {Marshal.PtrToStringUTF8((nint)CublasLt.cublasLtGetStatusString(status))} ({status})" +
+        (status == CublasLt.ExecutionFailed ? $"; work queued earlier may be to blame: set {CudaDevice.SynchronizeVariable}=1 to find the kernel" : ""));
 
     private GemmPlan? Plan(in GemmProblem problem)
     {

@@ -33,6 +33,7 @@ public sealed partial class AdaptedModel
         (LoraAdapter Adapter, double Weight)[] sources = [.. parts.Select(p => (Get(p.Name), p.Weight))];
         RequireMergeable(sources);
         Activate(sources is [{ Adapter.HasStandIns: true }] ? sources[0].Adapter.Name : null);
+        Base.Device.InvalidateGraphs();
         _selection.Active = null;
         _merged = [];
         foreach (LinearModule linear in Base.Linears)
@@ -77,6 +78,7 @@ public sealed partial class AdaptedModel
         }
 
         _merged = null;
+        Base.Device.InvalidateGraphs();
         Activate(null);
     }
 

@@ -49,6 +49,12 @@ public sealed partial class AdaptedModel : IDisposable
     {
         LoraAdapter? adapter = name is null ? null : Get(name);
         RequireUnmerged("activate an adapter");
+        if (!ReferenceEquals(adapter, Active) || _selection.Mixed is not null)
+        {
+            // Recorded steps go through the adapter that was active then.
+            Base.Device.InvalidateGraphs();
+        }
+
         RestoreDisplaced();
         _selection.Mixed = null;
         _selection.Active = adapter;
@@ -83,6 +89,7 @@ public sealed partial class AdaptedModel : IDisposable
         }
 
         Activate(null);
+        Base.Device.InvalidateGraphs();
         _selection.Mixed = adapters;
     }
 
@@ -96,6 +103,7 @@ public sealed partial class AdaptedModel : IDisposable
             Activate(null);
         }
 
+        Base.Device.InvalidateGraphs();
         foreach (LoraLayer layer in adapter.Layers)
         {
             _linears[layer.Path].Set(adapter.Index, null);

@@ -201,12 +201,6 @@ public sealed class TrainingRun : IDisposable
         }
         catch (DeviceOutOfMemoryException error)
         {
-            // Half a step's gradients must not enter another attempt's.
-            foreach (Variable parameter in Trained)
-            {
-                parameter.ClearGradient();
-            }
-
             var hint = new MemoryHint(
                 _options.BatchSize, _options.Accumulate, _options.GradientCheckpointing, (rows, again) => EstimateMemory(rows, again).Total);
             throw new EngineDataException(

@@ -2,6 +2,7 @@ using Engine.Autograd;
 using Engine.Kernels;
 using Engine.Lora.Data;
 using Engine.Tensors;
+using Engine.Tensors.Cuda;
 using Engine.Transformer;
 
 namespace Engine.Lora;
@@ -87,6 +88,39 @@ public sealed class TrainingStep : IDisposable
                 $"step {_optimizer.Steps + 1} has no labelled token: every row's completion was empty or cut off; check max-length and the data");
         }
 
+        double sum;
+        LabelledBatch last;
+        try
+        {
+            (sum, last) = AccumulateAll(microBatches, labelled);
+        }
+        catch (Exception error) when (error is not CudaException)
+        {
+            // Half a step's gradients must not enter another attempt's.
+            _optimizer.ClearGradients();
+            throw;
+        }
+
+        _optimizer.Prepare(learningRate, Clip);
+        _updates.Run(0, 0, _update);
+        _optimizer.DownloadNorm();
+        device.Synchronize();
+        sum += last.SumLosses();
+        double loss = sum / labelled;
+        double norm = _optimizer.Norm;
+        if (!double.IsFinite(loss) || !double.IsFinite(norm))
+        {
+            _optimizer.Withdraw();
+            throw new EngineDataException(
+                $"step {_optimizer.Steps + 1}: the loss is {loss} and the gradient norm {norm}; a lower --lr or --clip 1 usually helps");
+        }
+
+        return new StepResult(loss, norm, tokens, labelled);
+    }
+
+    // Forward and backward of all micro-batches; the sum of the losses is without the last one's, which is on its way.
+    private (double Sum, LabelledBatch Last) AccumulateAll(IReadOnlyList<Batch> microBatches, long labelled)
+    {
         _loss.Clear();
         double sum = 0;
         LabelledBatch? last = null;
@@ -100,28 +134,14 @@ public sealed class TrainingStep : IDisposable
 
             if (last is not null)
             {
-                device.Synchronize();
+                _model.Base.Device.Synchronize();
                 sum += last.SumLosses();
             }
 
             last = Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps << 16) + i);
         }
 
-        _optimizer.Prepare(learningRate, Clip);
-        _updates.Run(0, 0, _update);
-        _optimizer.DownloadNorm();
-        device.Synchronize();
-        sum += last!.SumLosses();
-        double loss = sum / labelled;
-        double norm = _optimizer.Norm;
-        if (!double.IsFinite(loss) || !double.IsFinite(norm))
-        {
-            _optimizer.Withdraw();
-            throw new EngineDataException(
-                $"step {_optimizer.Steps + 1}: the loss is {loss} and the gradient norm {norm}; a lower --lr or --clip 1 usually helps");
-        }
-
-        return new StepResult(loss, norm, tokens, labelled);
+        return (sum, last!);
     }
 
     /// <inheritdoc/>
@@ -186,11 +206,11 @@ public sealed class TrainingStep : IDisposable
         extents = new Extents(batch.Rows, length, room);
         if (!_batches.TryGetValue(extents, out LabelledBatch? inputs))
         {
-            if (_batches.Count >= KeptBatches && _batches.Remove(_order.Dequeue(), out LabelledBatch? oldest))
+            if (_batches.Count >= KeptBatches && _order.TryDequeue(out Extents gone) && _batches.Remove(gone, out LabelledBatch? oldest))
             {
-                // Recordings refer to its memory.
+                // A recording refers to its memory.
                 _model.Base.Device.Synchronize();
-                _model.Base.Device.InvalidateGraphs();
+                _microSteps.Forget(gone);
                 oldest.Dispose();
             }
 

@@ -152,6 +152,15 @@ public sealed unsafe class CudaContext : IDisposable
         }
     }
 
+    /// <summary>The same for disposal, where a failure is not to hide what led there.</summary>
+    public void TryMakeCurrent()
+    {
+        if (CudaDriver.cuCtxSetCurrent(_context) == CUresult.Success)
+        {
+            t_current = this;
+        }
+    }
+
     /// <summary>Free and total device memory in bytes, as the driver sees them.</summary>
     public (long Free, long Total) MemoryInfo()
     {

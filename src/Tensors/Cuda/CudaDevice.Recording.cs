@@ -9,6 +9,15 @@ public sealed unsafe partial class CudaDevice
     // Arenas of recorders that are gone, for those to come: generating makes a recorder for each batch.
     private readonly Stack<CudaPool> _spareArenas = new();
 
+    // Arenas of recorders that are gone in which something was left, by a step that failed: they take it back and serve no more.
+    private readonly List<CudaPool> _retiredArenas = [];
+
+    // The thread whose work is being recorded.
+    private int _recordingThread;
+
+    /// <inheritdoc/>
+    public override bool CanRecord => UsesGraphs;
+
     /// <inheritdoc/>
     public override DeviceRecorder? CreateRecorder()
     {
@@ -39,6 +48,8 @@ public sealed unsafe partial class CudaDevice
     /// <summary>Records into graphs, and owns the memory that the recorded work runs in.</summary>
     private sealed class CudaRecorder(CudaDevice device, CudaPool arena) : DeviceRecorder
     {
+        private long _usedBefore;
+
         public CudaPool Arena => arena;
 
         public override void Enter()
@@ -49,13 +60,15 @@ public sealed unsafe partial class CudaDevice
             }
 
             device.Context.MakeCurrent();
+            device._recordingThread = Environment.CurrentManagedThreadId;
             device._arena = arena;
+            _usedBefore = arena.UsedBytes;
         }
 
         public override long Leave()
         {
             device._arena = null;
-            return arena.UsedBytes;
+            return arena.UsedBytes - _usedBefore;
         }
 
         public override void BeginCapture() => device.Stream.BeginCapture();
@@ -66,11 +79,18 @@ public sealed unsafe partial class CudaDevice
 
         public override void Dispose()
         {
-            device.Synchronize();
+            device.Settle();
             lock (device._lock)
             {
                 device._recorders.Remove(this);
-                device._spareArenas.Push(arena);
+                if (arena.UsedBytes == 0)
+                {
+                    device._spareArenas.Push(arena);
+                }
+                else
+                {
+                    device._retiredArenas.Add(arena);
+                }
             }
         }
     }
@@ -87,7 +107,7 @@ public sealed unsafe partial class CudaDevice
 
         public void Dispose()
         {
-            device.Synchronize();
+            device.Settle();
             graph.Dispose();
         }
     }

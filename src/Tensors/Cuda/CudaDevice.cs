@@ -7,7 +7,7 @@ namespace Engine.Tensors.Cuda;
 /// <summary>
 /// An NVIDIA GPU. All work runs in order on one stream; memory comes from a caching pool (see <see cref="CudaPool"/>), or,
 /// while work is being recorded, from the recorder's own arena. Calls return before the device is done; copies to the
-/// host wait.
+/// host wait. One thread at a time uses a device; while a step is being recorded or warmed up, another one is refused memory.
 /// </summary>
 public sealed unsafe partial class CudaDevice : Device
 {
@@ -95,6 +95,13 @@ public sealed unsafe partial class CudaDevice : Device
     {
         Context.MakeCurrent();
         Stream.Synchronize();
+    }
+
+    /// <summary>Waits for what was queued, for disposal: a failure is not reported here, where it would hide the one that led here.</summary>
+    public void Settle()
+    {
+        Context.TryMakeCurrent();
+        _ = CudaDriver.cuStreamSynchronize(Stream.Handle);
     }
 
     /// <inheritdoc/>
@@ -217,6 +224,11 @@ public sealed unsafe partial class CudaDevice : Device
         Context.MakeCurrent();
         lock (_lock)
         {
+            if (_arena is not null && Environment.CurrentManagedThreadId != _recordingThread)
+            {
+                throw new InvalidOperationException($"{Name} is recording a step of another thread; one thread at a time may use a device");
+            }
+
             CudaPool pool = _arena ?? _pool;
             nint pointer = pool.Rent(byteLength);
             if (pointer == 0 && !Stream.IsCapturing)
@@ -224,6 +236,18 @@ public sealed unsafe partial class CudaDevice : Device
                 // Segments cached for other sizes may be what is missing; their last users have to be done.
                 Stream.Synchronize();
                 TrimPools();
+                pointer = pool.Rent(byteLength);
+            }
+
+            if (pointer == 0 && _arena is null)
+            {
+                // As a last resort the memory of recordings, which are made again when they are needed.
+                InvalidateGraphs();
+                foreach (CudaRecorder recorder in _recorders)
+                {
+                    recorder.Arena.Trim();
+                }
+
                 pointer = pool.Rent(byteLength);
             }
 
@@ -249,6 +273,14 @@ public sealed unsafe partial class CudaDevice : Device
             foreach (CudaRecorder recorder in _recorders)
             {
                 if (recorder.Arena.Return(pointer))
+                {
+                    return;
+                }
+            }
+
+            foreach (CudaPool arena in _retiredArenas)
+            {
+                if (arena.Return(pointer))
                 {
                     return;
                 }
@@ -300,6 +332,13 @@ public sealed unsafe partial class CudaDevice : Device
         {
             arena.Trim();
         }
+
+        foreach (CudaPool arena in _retiredArenas)
+        {
+            arena.Trim();
+        }
+
+        _retiredArenas.RemoveAll(static arena => arena.ReservedBytes == 0);
     }
 
     private void RefuseWhileRecording(string what)

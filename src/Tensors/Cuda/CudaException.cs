@@ -46,11 +46,14 @@ public sealed class CudaException : Exception
         string function = (parenthesis < 0 ? call : call[..parenthesis]).Split('.')[^1];
         throw new CudaException(
             status,
-            $"{function} failed with {Describe(status)}" + (IsSticky(status)
-                ? $"; work queued earlier may be to blame: set {CudaDevice.SynchronizeVariable}=1 to find the kernel"
-                : ""));
+            $"{function} failed with {Describe(status)}{Hint(status)}");
     }
 
-    // Errors of kernels, reported by whatever call comes next.
+    /// <summary>For errors of kernels, which whatever call comes next reports: how to find the one to blame; else nothing.</summary>
+    internal static string Hint(CUresult status) =>
+        IsSticky(status) && Environment.GetEnvironmentVariable(CudaDevice.SynchronizeVariable) is not "1"
+            ? $"; work queued earlier may be to blame: set {CudaDevice.SynchronizeVariable}=1 to find the kernel"
+            : "";
+
     private static bool IsSticky(CUresult status) => (int)status is >= 700 and < 800;
 }

@@ -130,7 +130,7 @@ public sealed unsafe class CudaKernel
                 status,
                 string.Create(
                     CultureInfo.InvariantCulture,
-                    $"kernel {Name} failed with {Describe(status)}; grid {shape.GridX}×{shape.GridY}×{shape.GridZ}, block {shape.Threads}, shared {shape.SharedBytes} bytes, {typeof(T).Name}: {words}"));
+                    $"kernel {Name} failed with {Describe(status)}; grid {shape.GridX}×{shape.GridY}×{shape.GridZ}, block {shape.Threads}, shared {shape.SharedBytes} bytes, {typeof(T).Name}: {words}{Hint(status)}"));
         }
     }
 }

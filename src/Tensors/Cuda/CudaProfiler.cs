@@ -20,7 +20,7 @@ public sealed class CudaProfiler : IDisposable
 
     private readonly CudaDevice _device;
     private readonly bool _usedGraphs;
-    private readonly CudaEvent _origin = new(timing: true);
+    private readonly CudaEvent _origin;
     private readonly List<(string Kernel, string Range, KernelWork Work, CudaEvent Before, CudaEvent After)> _launches = [];
     private readonly Stack<CudaEvent> _free = new();
     private List<KernelSample> _samples = [];
@@ -37,6 +37,8 @@ public sealed class CudaProfiler : IDisposable
         }
 
         _device = device;
+        device.Context.MakeCurrent();
+        _origin = new CudaEvent(timing: true);
         _usedGraphs = device.UsesGraphs;
         device.UsesGraphs = false;
         device.Profiler = this;

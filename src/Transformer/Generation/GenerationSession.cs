@@ -29,6 +29,7 @@ internal sealed class GenerationSession : IDisposable
     private readonly float[] _logits;
     private readonly Tape _tape = Tape.Inference();
     private readonly int _promptSlots;
+    private readonly int _mostSlots;
     private readonly KvCache _cache;
     private readonly StepGraphs<int> _graphs;
     private readonly bool _choosesOnHost;
@@ -58,6 +59,7 @@ internal sealed class GenerationSession : IDisposable
             options.IsGreedy ? 0 : options.Temperature, options.TopK, options.TopP, options.RepetitionPenalty);
         _promptSlots = requests.Max(r => r.Prompt.Count);
         int longest = _rows.Max(r => r.Remaining);
+        _mostSlots = _promptSlots + longest;
         int room = model.Device.ShapeGranularity > 1 ? RoomWhereRecorded : FirstRoom;
         _cache = KvCache.For(model, _rows.Length, _promptSlots + Math.Min(longest, room));
         _graphs = new StepGraphs<int>(model.Device);
@@ -175,7 +177,7 @@ internal sealed class GenerationSession : IDisposable
 
     private void Decode(List<GeneratedToken> tokens)
     {
-        _cache.Reserve(_cache.Length + 1);
+        _cache.Reserve(_cache.Length + 1, _mostSlots);
         if (_decode?.Rows != _live.Count)
         {
             _decode?.Dispose();

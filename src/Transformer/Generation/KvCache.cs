@@ -20,10 +20,23 @@ public sealed class KvCache : IDisposable
         Capacity = capacity;
         _keys = new Tensor[layers];
         _values = new Tensor[layers];
-        for (int i = 0; i < layers; i++)
+        try
         {
-            _keys[i] = Tensor.Empty([batch, capacity, keyValueHeads, headDim], dtype, device);
-            _values[i] = _keys[i].EmptyLike();
+            for (int i = 0; i < layers; i++)
+            {
+                _keys[i] = Tensor.Empty([batch, capacity, keyValueHeads, headDim], dtype, device);
+                _values[i] = _keys[i].EmptyLike();
+            }
+        }
+        catch
+        {
+            // What there is must not stay behind: a smaller cache may be tried next.
+            foreach (Tensor? tensor in _keys.Concat(_values))
+            {
+                tensor?.Dispose();
+            }
+
+            throw;
         }
     }
 
@@ -48,15 +61,15 @@ public sealed class KvCache : IDisposable
     /// <summary>Bytes of keys and values.</summary>
     public long ByteLength => 2 * _keys.Sum(k => k.ByteLength);
 
-    /// <summary>Makes room for <paramref name="tokens"/> tokens a row in all: at least doubles when it has to grow.</summary>
-    public void Reserve(int tokens)
+    /// <summary>Makes room for <paramref name="tokens"/> tokens a row in all: doubles when it has to grow, up to <paramref name="most"/>.</summary>
+    public void Reserve(int tokens, int most = int.MaxValue)
     {
         if (tokens <= Capacity)
         {
             return;
         }
 
-        int capacity = (int)Math.Max(tokens, Math.Min(2L * Capacity, int.MaxValue));
+        int capacity = (int)Math.Max(tokens, Math.Min(2L * Capacity, most));
         foreach (Device device in _keys.Select(k => k.Device).Distinct())
         {
             // Recorded steps refer to the old memory.
@@ -67,9 +80,11 @@ public sealed class KvCache : IDisposable
         {
             for (int i = 0; i < tensors.Length; i++)
             {
-                using Tensor old = tensors[i];
-                tensors[i] = Tensor.Empty([Batch, capacity, old.Shape[2], old.Shape[3]], old.DType, old.Device);
-                CopyTokens(old, tensors[i], 0, 0, Batch);
+                Tensor old = tensors[i];
+                Tensor larger = Tensor.Empty([Batch, capacity, old.Shape[2], old.Shape[3]], old.DType, old.Device);
+                CopyTokens(old, larger, 0, 0, Batch);
+                tensors[i] = larger;
+                old.Dispose();
             }
         }
 

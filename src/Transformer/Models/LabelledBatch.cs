@@ -97,7 +97,7 @@ public sealed class LabelledBatch : IDisposable
     /// <param name="length">Tokens in each row, at most <see cref="Length"/>; the rest is padding that nothing sees.</param>
     /// <param name="gradScale">Factor on the sum of losses.</param>
     /// <param name="dropoutStep">Number of the micro-batch.</param>
-    /// <exception cref="EngineDataException">An id or a label is out of range.</exception>
+    /// <exception cref="EngineDataException">An id, a label or a position is out of range.</exception>
     public void Fill(
         ReadOnlySpan<int> ids, ReadOnlySpan<int> segmentStarts, ReadOnlySpan<int> labels, int length, float gradScale, long dropoutStep)
     {
@@ -125,7 +125,14 @@ public sealed class LabelledBatch : IDisposable
             to[length..].Clear();
             for (int i = 0; i < Length; i++)
             {
-                positions[(row * Length) + i] = i - (i < length ? segmentStarts[(row * length) + i] : length);
+                int position = i - (i < length ? segmentStarts[(row * length) + i] : length);
+                if (position >= _model.Config.MaxPositions)
+                {
+                    // Padding has a place of its own; anything else would read behind the tables.
+                    position = i < length ? throw TooLong(position) : 0;
+                }
+
+                positions[(row * Length) + i] = position;
             }
         }
 
@@ -139,6 +146,9 @@ public sealed class LabelledBatch : IDisposable
         _scale.Upload();
         _step.Upload();
     }
+
+    private EngineDataException TooLong(int position) => new(
+        $"a sequence of {position + 1} tokens is longer than the model: max_position_embeddings is {_model.Config.MaxPositions}");
 
     /// <summary>Queues the losses' way to the host.</summary>
     public void DownloadLosses() => _losses.Download();

@@ -24,6 +24,28 @@ public class AdaptedModelTests
         Assert.InRange(many, 0, 256); // a constant handful of enumerators at most
     }
 
+    /// <summary>Recorded steps go through the adapter that was active then, and hold its addresses.</summary>
+    [Fact]
+    public void Recordings_are_void_when_what_they_go_through_has_changed()
+    {
+        var device = new CountedDevice();
+        using AdaptedModel model = Load(device);
+        Assert.True(Voids(() => model.Activate("plain")));
+        Assert.False(Voids(() => model.Activate("plain")));
+        Assert.True(Voids(() => model.Activate(null)));
+        Assert.True(Voids(() => model.ActivateMixed(["plain"])));
+        Assert.True(Voids(() => model.Merge([("plain", 1)])));
+        Assert.True(Voids(model.Unmerge));
+        Assert.True(Voids(() => model.Remove("plain")));
+
+        bool Voids(Action change)
+        {
+            int before = device.Device.GraphGeneration;
+            change();
+            return device.Device.GraphGeneration != before;
+        }
+    }
+
     [Fact]
     public void Nothing_is_left_on_the_device()
     {

@@ -37,6 +37,22 @@ public sealed class TrainingStepTests : IDisposable
     }
 
     [Fact]
+    public void A_batch_that_is_refused_leaves_no_gradients_behind()
+    {
+        _model.Add("new", Fixture.Config(Trial.Config), seed: 3);
+        IReadOnlyList<Variable> trained = _model.Train("new");
+        using var step = new TrainingStep(_model, trained, new AdamWOptions());
+        int most = _model.Base.Config.MaxPositions;
+        var tooLong = new Example(new int[most + 1], [.. Enumerable.Repeat(1, most + 1)]);
+        string message = Assert.Throws<EngineDataException>(
+            () => step.Run([Batch.Collate(Trial.Examples(2)), Batch.Collate([tooLong])], 1e-3)).Message;
+        Assert.Contains($"max_position_embeddings is {most}", message, StringComparison.Ordinal);
+        Assert.All(trained, p => Assert.DoesNotContain(p.Gradient!.ToDoubles(), g => g != 0));
+        Assert.Contains("being trained already", Assert.Throws<InvalidOperationException>(
+            () => new TrainingStep(_model, trained, new AdamWOptions())).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Attention_does_not_cross_from_one_packed_example_to_the_next()
     {
         Example[] examples = [.. Trial.Examples(3)];

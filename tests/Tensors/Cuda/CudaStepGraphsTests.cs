@@ -114,6 +114,62 @@ public sealed class CudaStepGraphsTests : IDisposable
     }
 
     [Fact]
+    public void What_a_failed_step_left_behind_burdens_no_other()
+    {
+        using (var graphs = new StepGraphs<int>(_device))
+        {
+            Assert.Throws<InvalidOperationException>(() => graphs.Run(1, _work, static w => w.Leak()));
+            for (int i = 0; i < 4; i++)
+            {
+                AssertStep(graphs, 2, i);
+            }
+        }
+
+        using (var next = new StepGraphs<int>(_device))
+        {
+            AssertStep(next, 1, 0);
+        }
+
+        // Its recorder is gone; the memory still finds its way home.
+        _work.Leaked!.Dispose();
+        _device.Trim();
+    }
+
+    [Fact]
+    public void Another_thread_is_refused_memory_while_a_step_is_recorded()
+    {
+        using var graphs = new StepGraphs<int>(_device);
+        CudaDevice device = _device;
+        graphs.Run(1, device, static d =>
+        {
+            Exception? refusal = null;
+            var other = new Thread(() => refusal = Record.Exception(() => Tensor.Empty([1], DType.I32, d).Dispose()));
+            other.Start();
+            other.Join();
+            Assert.Contains("one thread at a time", Assert.IsType<InvalidOperationException>(refusal).Message);
+        });
+        AssertStep(graphs, 2, 5);
+    }
+
+    [Fact]
+    public void A_forgotten_key_is_recorded_anew()
+    {
+        using var graphs = new StepGraphs<int>(_device);
+        for (int i = 0; i < 4; i++)
+        {
+            AssertStep(graphs, 1, i);
+            AssertStep(graphs, 2, i);
+        }
+
+        graphs.Forget(1);
+        graphs.Forget(7);
+        AssertStep(graphs, 2, 9);
+        Assert.Equal((2, 3), (graphs.Recordings, graphs.Replays));
+        AssertStep(graphs, 1, 9);
+        Assert.Equal((2, 3), (graphs.Recordings, graphs.Replays));
+    }
+
+    [Fact]
     public void What_outlives_a_step_is_allocated_durably()
     {
         using var graphs = new StepGraphs<int>(_device);

@@ -88,6 +88,18 @@ public class KvCacheTests
         Assert.Equal(2, cache.Batch);
     }
 
+    [Fact]
+    public void A_cache_doubles_up_to_what_can_be_needed()
+    {
+        using var cache = new KvCache(1, 2, 10, 1, 4, DType.F32, TestDevice.Current);
+        cache.Reserve(11);
+        Assert.Equal(20, cache.Capacity);
+        cache.Reserve(21, most: 24);
+        Assert.Equal(24, cache.Capacity);
+        cache.Reserve(30, most: 24);
+        Assert.Equal(30, cache.Capacity);
+    }
+
     // float64_max_diff is what float32's rounding does to these logits; float64's does 2^-29 of it. Here two results of one
     // dtype differ, each with a rounding of its own, and the reference's maximum is one draw: a factor of 4 for each.
     private static double Tolerance(ArchitectureFixture fixture) =>
