@@ -123,6 +123,10 @@ template <typename T, MergeMode Mode> __device__ __forceinline__ void merge_tile
         }
     }
 
+    if constexpr (Mode == Exact) {
+        // Segments move in units of 16 bytes: what a tile kept whole leaves of its last one is zeros.
+        if ((int)threadIdx.x < (-limit & 15)) p.segments[(long long)blockIdx.x * TileBytes + limit + threadIdx.x] = 0;
+    }
     uint4 packs[4][G];
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -164,8 +168,6 @@ template <typename T, MergeMode Mode> __device__ __forceinline__ void merge_tile
         unsigned char* out = p.segments + (long long)blockIdx.x * TileBytes;
         if (threadIdx.x == 0) p.counts[blockIdx.x] = total;
         if (is_copy(total)) {
-            // Segments move in units of 16 bytes: the rest of the last one is zeros.
-            if ((int)threadIdx.x < (-limit & 15)) out[limit + threadIdx.x] = 0;
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll

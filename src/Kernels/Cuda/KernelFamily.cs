@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Engine.Tensors;
 using Engine.Tensors.Cuda;
 
@@ -17,6 +18,9 @@ internal sealed unsafe class KernelFamily<T>(string op, string name)
     private static readonly int s_types = Enum.GetValues<DType>().Length;
 
     // One slot for each dtype and one for the untyped kernel; replaced as a whole when another device comes.
+    private readonly ConcurrentDictionary<CudaDevice, Slots> _devices = new();
+
+    // Those of the device used last.
     private volatile Slots? _slots;
 
     /// <summary>Queues the kernel for a dtype.</summary>
@@ -55,7 +59,9 @@ internal sealed unsafe class KernelFamily<T>(string op, string name)
     private Slots SlotsOf(CudaDevice device)
     {
         Slots? slots = _slots;
-        return slots is not null && slots.Device == device ? slots : _slots = new Slots(device, new CudaKernel?[s_types + 1]);
+        return slots is not null && slots.Device == device
+            ? slots
+            : _slots = _devices.GetOrAdd(device, static d => new Slots(d, new CudaKernel?[s_types + 1]));
     }
 
     private CudaKernel Load(CudaDevice device, string entry)

@@ -35,8 +35,6 @@ internal static unsafe partial class CublasLt
         TransB = 4,
         Epilogue = 7,
         BiasPointer = 8,
-        EpilogueAuxPointer = 11,
-        EpilogueAuxLd = 12,
     }
 
     /// <summary>Attributes of a matrix.</summary>

@@ -196,6 +196,11 @@ internal static class MatMulCuda
             Check.Throw("MatMul.Run", "operand", "has to have a contiguous last dimension", tensor);
         }
 
+        if (tensor.Shape[^2] > 1 && tensor.Strides[^2] < tensor.Shape[^1])
+        {
+            Check.Throw("MatMul.Run", "operand", "has to have rows that do not overlap", tensor);
+        }
+
         return Math.Max(tensor.Strides[^2], tensor.Shape[^1]);
     }
 
