@@ -94,9 +94,7 @@ public sealed class AdamWPlanTests
             CpuParallel.ThreadCount = 1;
             Step();
             Step();
-            long bytes = GC.GetAllocatedBytesForCurrentThread();
-            Step();
-            Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - bytes);
+            Assert.Equal(0, Allocated.By(Step));
         }
         finally
         {

@@ -42,9 +42,7 @@ public sealed class AllocationTests : IDisposable
                 op();
 
                 // The calling thread only: a worker's first task may still make that worker's scratch.
-                long bytes = GC.GetAllocatedBytesForCurrentThread();
-                op();
-                Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - bytes);
+                Assert.Equal(0, Allocated.By(op));
             }
         }
         finally

@@ -17,10 +17,13 @@ internal sealed class GenerationRow
         Index = index;
         Request = request;
         _options = options;
-        _ids = [.. request.Prompt];
-        _promptLength = _ids.Count;
+        _promptLength = request.Prompt.Count;
         int wanted = request.MaxNewTokens ?? options.MaxNewTokens;
         _limit = Math.Min(wanted, maxPositions - _promptLength);
+
+        // Room for all that can come, so that no step has to make it.
+        _ids = new List<int>(_promptLength + Math.Max(0, _limit));
+        _ids.AddRange(request.Prompt);
         _streamed = streamTo is null ? null : new StreamedText(streamTo, options.StopStrings);
     }
 

@@ -239,7 +239,12 @@ internal sealed class GenerationSession : IDisposable
 
     private void Compact()
     {
-        int ended = _live.Count(r => r.Finish is not null);
+        int ended = 0;
+        foreach (GenerationRow row in _live)
+        {
+            ended += row.Finish is null ? 0 : 1;
+        }
+
         if (ended == 0 || (ended < _live.Count && ended * 8 < _live.Count))
         {
             return;

@@ -161,14 +161,14 @@ public sealed class CpuParallelTests : IDisposable
         CpuParallel.ThreadCount = 2;
         var cell = new long[1];
         Loop(cell);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 100; i++)
+        Assert.Equal(0, Allocated.By(() =>
         {
-            Loop(cell);
-        }
-
-        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
-        Assert.Equal(101 * 16, cell[0]);
+            for (int i = 0; i < 100; i++)
+            {
+                Loop(cell);
+            }
+        }));
+        Assert.Equal(301 * 16, cell[0]);
 
         static void Loop(long[] cell) => CpuParallel.ForRange(16, 2, cell, static (c, begin, end) => Interlocked.Add(ref c[0], end - begin));
     }

@@ -138,9 +138,7 @@ public sealed class CudaPoolTests
         nint[] pointers = new nint[40];
         Use();
         Use();
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        Use();
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, Allocated.By(Use));
 
         void Use()
         {

@@ -34,6 +34,25 @@ public sealed class RecordedDecodeTests
         }
     }
 
+    [Fact]
+    public void A_warm_step_allocates_nothing()
+    {
+        CudaDevice device = RequireCuda.Device();
+        using DecoderModel model = DecoderModel.Load(Path.Combine(ArchitectureFixture.Root, "llama"), DType.BF16, device);
+        var options = new GenerationOptions { MaxNewTokens = 40, Temperature = 1, TopK = 20, TopP = 0.9, Seed = 11 };
+        using var session = new GenerationSession(model, [new([3, 5, 7, 11]), new([2, 4])], options, null);
+        var tokens = new List<GeneratedToken>(100);
+        for (int i = 0; i < 6; i++)
+        {
+            session.Step(tokens, CancellationToken.None);
+        }
+
+        (long calls, long storages) = (device.DriverAllocations, device.LiveStorages);
+        Assert.Equal(0, Allocated.By(() => session.Step(tokens, CancellationToken.None)));
+        Assert.Equal((calls, storages), (device.DriverAllocations, device.LiveStorages));
+        Assert.Equal(18, tokens.Count);
+    }
+
     private static int[][] Generate(Device device, string name, bool greedy)
     {
         using DecoderModel model = DecoderModel.Load(Path.Combine(ArchitectureFixture.Root, name), DType.F32, device);
