@@ -83,9 +83,11 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            Tensor dGate = _savedGate.EmptyLike();
-            Tensor dUp = _savedUp.EmptyLike();
+            using var made = new Tentative();
+            Tensor dGate = made.Add(_savedGate.EmptyLike());
+            Tensor dUp = made.Add(_savedUp.EmptyLike());
             Kernels.SwiGlu.Backward(gradient, _savedGate, _savedUp, dGate, dUp);
+            made.Keep();
             _gate.AccumulateGradient(dGate);
             _up.AccumulateGradient(dUp);
         }

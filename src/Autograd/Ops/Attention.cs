@@ -16,16 +16,19 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(q);
         ArgumentNullException.ThrowIfNull(k);
         ArgumentNullException.ThrowIfNull(v);
-        Tensor o = q.Value.EmptyLike();
+        using var made = new Tentative();
+        Tensor o = made.Add(q.Value.EmptyLike());
         if (!tape.Needs(q, k, v))
         {
             Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, null);
+            made.Keep();
             return Tape.Constant(o);
         }
 
         Shape shape = q.Value.Shape;
-        Tensor lse = Tensor.Empty([shape[0], shape[2], shape[1]], StatisticsOf(q.Value), q.Value.Device);
+        Tensor lse = made.Add(Tensor.Empty([shape[0], shape[2], shape[1]], StatisticsOf(q.Value), q.Value.Device));
         Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, lse);
+        made.Keep();
         return tape.Record(o, new AttentionNode(q, k, v, o, lse, keyStart, scale));
     }
 
@@ -39,12 +42,14 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(fused);
         bool needed = tape.Needs(fused);
         Shape shape = fused.Value.Shape;
-        Tensor o = Tensor.Empty([shape[0], shape[1], heads, shape[3]], fused.Value.DType, fused.Value.Device);
-        Tensor? lse = needed ? Tensor.Empty([shape[0], heads, shape[1]], StatisticsOf(fused.Value), fused.Value.Device) : null;
+        using var made = new Tentative();
+        Tensor o = made.Add(Tensor.Empty([shape[0], shape[1], heads, shape[3]], fused.Value.DType, fused.Value.Device));
+        Tensor? lse = needed ? made.Add(Tensor.Empty([shape[0], heads, shape[1]], StatisticsOf(fused.Value), fused.Value.Device)) : null;
         using Tensor q = fused.Value.Slice(2, 0, heads);
         using Tensor k = fused.Value.Slice(2, heads, keyHeads);
         using Tensor v = fused.Value.Slice(2, heads + keyHeads, keyHeads);
         Kernels.Attention.Forward(q, k, v, keyStart, 0, scale, o, lse);
+        made.Keep();
         return needed ? tape.Record(o, new FusedAttentionNode(fused, q, k, v, o, lse!, keyStart, scale)) : Tape.Constant(o);
     }
 
@@ -71,7 +76,8 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            Tensor fused = Tensor.Empty(_shape, gradient.DType, gradient.Device);
+            using var made = new Tentative();
+            Tensor fused = made.Add(Tensor.Empty(_shape, gradient.DType, gradient.Device));
             (int heads, int keyHeads) = (_qkvo[0].Shape[2], _qkvo[1].Shape[2]);
             using (Tensor dq = fused.Slice(2, 0, heads))
             using (Tensor dk = fused.Slice(2, heads, keyHeads))
@@ -81,6 +87,7 @@ public static partial class Ops
                     gradient, _qkvo[0], _qkvo[1], _qkvo[2], _qkvo[3], _lse, _keyStart, _scale, dq, dk, dv);
             }
 
+            made.Keep();
             _fused.AccumulateGradient(fused);
         }
     }
@@ -110,11 +117,13 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            Tensor dq = _qkvo[0].EmptyLike();
-            Tensor dk = _qkvo[1].EmptyLike();
-            Tensor dv = _qkvo[2].EmptyLike();
+            using var made = new Tentative();
+            Tensor dq = made.Add(_qkvo[0].EmptyLike());
+            Tensor dk = made.Add(_qkvo[1].EmptyLike());
+            Tensor dv = made.Add(_qkvo[2].EmptyLike());
             Kernels.Attention.Backward(
                 gradient, _qkvo[0], _qkvo[1], _qkvo[2], _qkvo[3], _lse, _keyStart, _scale, dq, dk, dv);
+            made.Keep();
             _q.AccumulateGradient(dq);
             _k.AccumulateGradient(dk);
             _v.AccumulateGradient(dv);

@@ -15,9 +15,11 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(logits);
         bool needed = tape.Needs(logits);
-        Tensor? dLogits = needed ? logits.Value.EmptyLike() : null;
+        using var made = new Tentative();
+        Tensor? dLogits = needed ? made.Add(logits.Value.EmptyLike()) : null;
         Kernels.CrossEntropy.Forward(logits.Value, labels, losses, dLogits, gradScale);
         Tensor loss = ScaledSum(losses, gradScale);
+        made.Keep();
         return needed ? tape.Record(loss, new PrecomputedNode("cross_entropy", logits, dLogits!)) : Tape.Constant(loss);
     }
 
@@ -42,8 +44,9 @@ public static partial class Ops
         int chunk = Math.Min(rows, Kernels.CrossEntropy.ChunkRows(x.Value.Device, vocabulary));
         DType single = StatisticsOf(x.Value);
         DType operand = MatMul.OperandType(x.Value);
-        Tensor? dx = needed && x.RequiresGrad ? x.Value.EmptyLike() : null;
-        Tensor? dw = needed && weight.RequiresGrad ? Tensor.Zeros(weight.Value.Shape, single, x.Value.Device) : null;
+        using var made = new Tentative();
+        Tensor? dx = needed && x.RequiresGrad ? made.Add(x.Value.EmptyLike()) : null;
+        Tensor? dw = needed && weight.RequiresGrad ? made.Add(Tensor.Zeros(weight.Value.Shape, single, x.Value.Device)) : null;
         using (Tensor buffer = Tensor.Empty([chunk, PaddedColumns(vocabulary)], single, x.Value.Device))
         using (Tensor gradients = !needed || operand == single ? buffer.Share() : buffer.EmptyLike(operand))
         {
@@ -73,13 +76,13 @@ public static partial class Ops
         if (dw is not null && dw.DType != weight.Value.DType)
         {
             // Chunks add up in the precision of the losses and are rounded once.
-            Tensor rounded = weight.Value.EmptyLike();
-            Cast.Run(dw, rounded);
-            dw.Dispose();
-            dw = rounded;
+            using Tensor sum = dw;
+            dw = made.Replace(sum, weight.Value.EmptyLike());
+            Cast.Run(sum, dw);
         }
 
         Tensor loss = ScaledSum(losses, gradScale);
+        made.Keep();
         return needed ? tape.Record(loss, new HeadCrossEntropyNode(x, dx, weight, dw)) : Tape.Constant(loss);
     }
 
@@ -94,9 +97,11 @@ public static partial class Ops
 
     private static Tensor ScaledSum(Tensor losses, Tensor scale)
     {
-        Tensor loss = Tensor.Empty([1], losses.DType, losses.Device);
+        using var made = new Tentative();
+        Tensor loss = made.Add(Tensor.Empty([1], losses.DType, losses.Device));
         Reduction.Sum(losses, 1, loss);
         Elementwise.Multiply(loss, scale, loss);
+        made.Keep();
         return loss;
     }
 

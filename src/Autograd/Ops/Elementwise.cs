@@ -36,15 +36,17 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(c);
         ArgumentNullException.ThrowIfNull(d);
-        Tensor ratio = Tensor.Empty(c.Value.Shape, c.Value.DType, x.Value.Device);
+        using var made = new Tentative();
+        Tensor ratio = made.Add(Tensor.Empty(c.Value.Shape, c.Value.DType, x.Value.Device));
         Dora.Ratio(c.Value, d, ratio);
-        Tensor y = x.Value.EmptyLike();
+        Tensor y = made.Add(x.Value.EmptyLike());
         Elementwise.ScaleColumns(x.Value, ratio, y);
         if (bias is not null)
         {
             Elementwise.AddBias(y, bias.Value);
         }
 
+        made.Keep();
         if (tape.Needs(x, c, bias))
         {
             return tape.Record(y, new ScaleColumnsNode(x, c, d, bias, ratio));

@@ -13,10 +13,12 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(weight);
-        Tensor y = x.Value.EmptyLike();
-        Tensor mean = Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device);
-        Tensor rstd = mean.EmptyLike();
+        using var made = new Tentative();
+        Tensor y = made.Add(x.Value.EmptyLike());
+        Tensor mean = made.Add(Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device));
+        Tensor rstd = made.Add(mean.EmptyLike());
         Kernels.LayerNorm.Forward(x.Value, weight.Value, bias?.Value, epsilon, y, mean, rstd);
+        made.Keep();
         if (tape.Needs(x, weight, bias))
         {
             return tape.Record(y, new LayerNormNode(x, weight, bias, mean, rstd));
@@ -52,10 +54,12 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            Tensor? dx = _x.RequiresGrad ? _savedX.EmptyLike() : null;
+            using var made = new Tentative();
+            Tensor? dx = _x.RequiresGrad ? made.Add(_savedX.EmptyLike()) : null;
             Tensor? dw = _weight.RequiresGrad ? _weight.OpenGradientForAdd() : null;
             Tensor? db = _bias is { RequiresGrad: true } ? _bias.OpenGradientForAdd() : null;
             Kernels.LayerNorm.Backward(gradient, _savedX, _savedWeight, _mean, _rstd, dx, dw, db);
+            made.Keep();
             if (dx is not null)
             {
                 _x.AccumulateGradient(dx);

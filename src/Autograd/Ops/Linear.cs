@@ -16,9 +16,10 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(weight);
         int outputs = weight.Value.Shape[transposed ? 1 : 0];
-        Tensor y = Tensor.Empty([x.Value.Shape[0], outputs], x.Value.DType, x.Value.Device);
+        using var made = new Tentative();
+        Tensor y = made.Add(Tensor.Empty([x.Value.Shape[0], outputs], x.Value.DType, x.Value.Device));
         MatMul.Run(x.Value, false, weight.Value, !transposed, y, bias: bias?.Value);
-
+        made.Keep();
         return tape.Needs(x, weight, bias) ? tape.Record(y, new LinearNode(x, weight, bias, transposed)) : Tape.Constant(y);
     }
 

@@ -19,11 +19,13 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(b);
         bool needed = tape.Needs(x, a, b) || tape.Needs(y);
         DType operand = MatMul.OperandType(x.Value);
-        Tensor? s = needed ? Tensor.Empty([x.Value.Shape[0], a.Value.Shape[0]], operand, x.Value.Device) : null;
-        Tensor result = y.Value.Share();
+        using var made = new Tentative();
+        Tensor? s = needed ? made.Add(Tensor.Empty([x.Value.Shape[0], a.Value.Shape[0]], operand, x.Value.Device)) : null;
+        Tensor result = made.Add(y.Value.Share());
         using Tensor down = Operand(a.Value, operand);
         using Tensor up = Operand(b.Value, operand);
         Kernels.LowRank.Forward(x.Value, down, up, scale, result, s);
+        made.Keep();
         return needed ? tape.Record(result, new LowRankNode(y, x, a, b, down, up, s!, scale)) : Tape.Constant(result);
     }
 

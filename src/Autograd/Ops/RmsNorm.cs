@@ -13,9 +13,11 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(weight);
-        Tensor y = x.Value.EmptyLike();
-        Tensor rstd = Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device);
+        using var made = new Tentative();
+        Tensor y = made.Add(x.Value.EmptyLike());
+        Tensor rstd = made.Add(Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device));
         Kernels.RmsNorm.Forward(x.Value, weight.Value, epsilon, y, rstd);
+        made.Keep();
         if (tape.Needs(x, weight))
         {
             return tape.Record(y, new RmsNormNode(x, weight, rstd));
@@ -51,9 +53,11 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            Tensor? dx = _x.RequiresGrad ? _savedX.EmptyLike() : null;
+            using var made = new Tentative();
+            Tensor? dx = _x.RequiresGrad ? made.Add(_savedX.EmptyLike()) : null;
             Tensor? dw = _weight.RequiresGrad ? _weight.OpenGradientForAdd() : null;
             Kernels.RmsNorm.Backward(gradient, _savedX, _savedWeight, _rstd, dx, dw);
+            made.Keep();
             if (dx is not null)
             {
                 _x.AccumulateGradient(dx);

@@ -8,6 +8,9 @@ internal sealed unsafe class LimitedDevice : Device
 {
     public long Limit { get; set; } = long.MaxValue;
 
+    /// <summary>Allocations until one is refused.</summary>
+    public int FailAfter { get; set; } = int.MaxValue;
+
     public override DeviceKind Kind => DeviceKind.Cpu;
 
     public override string Name => "limited";
@@ -31,7 +34,7 @@ internal sealed unsafe class LimitedDevice : Device
     {
     }
 
-    protected override nint Rent(long byteLength) => LiveBytes + byteLength <= Limit
+    protected override nint Rent(long byteLength) => LiveBytes + byteLength <= Limit && FailAfter-- > 0
         ? (nint)NativeMemory.AlignedAlloc((nuint)Math.Max(1, byteLength), 64)
         : throw new DeviceOutOfMemoryException(Name, byteLength, Math.Max(0, Limit - LiveBytes), Limit, LiveBytes);
 

@@ -36,6 +36,44 @@ public sealed class TrainingStepTests : IDisposable
         }
     }
 
+    /// <summary>Each allocation of a step in turn is refused: whatever an op had made by then is given back.</summary>
+    [Theory]
+    [InlineData("arch/llama", Trial.WithDropout, false)]
+    [InlineData("arch/llama", Trial.WithDropout, true)]
+    [InlineData("arch/gpt2", """ "r": 4, "target_modules": ["c_attn", "c_fc"], "use_dora": true """, false)]
+    public void Running_out_of_memory_anywhere_leaves_nothing_behind(string name, string config, bool checkpointing)
+    {
+        var device = new LimitedDevice();
+        using AdaptedModel model = ParityRun.Load(name, device: device);
+        model.Add("new", Fixture.Config(config), seed: 3);
+        using var step = new TrainingStep(model, model.Train("new"), new AdamWOptions()) { GradientCheckpointing = checkpointing };
+        Batch[] batch = [Batch.Collate(Trial.Examples(2))];
+        step.Run(batch, 1e-3);
+        long before = device.LiveStorages;
+        var leaks = new List<string>();
+        for (int allowed = 0; allowed < 5000; allowed++)
+        {
+            device.FailAfter = allowed;
+            try
+            {
+                step.Run(batch, 1e-3);
+                Assert.True(allowed > 50);
+                Assert.Empty(leaks);
+                return;
+            }
+            catch (DeviceOutOfMemoryException error)
+            {
+                if (device.LiveStorages != before)
+                {
+                    leaks.Add($"{device.LiveStorages - before} after {allowed}: {string.Join(" < ", error.StackTrace!.Split('\n').Where(l => l.Contains("/Ops/") || l.Contains("Kernels")).Take(3))}");
+                    before = device.LiveStorages;
+                }
+            }
+        }
+
+        Assert.Fail("no step ever went through");
+    }
+
     [Fact]
     public void A_batch_that_is_refused_leaves_no_gradients_behind()
     {
