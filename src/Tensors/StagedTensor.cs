@@ -14,16 +14,10 @@ public sealed class StagedTensor : IDisposable
     {
         ArgumentNullException.ThrowIfNull(device);
         using DurableScope durable = device.Durable();
-        Tensor = Tensor.Empty(shape, dtype, device);
-        try
-        {
-            _host = device.AllocateHost(Tensor.ByteLength);
-        }
-        catch
-        {
-            Tensor.Dispose();
-            throw;
-        }
+        using var made = new Tentative();
+        Tensor = made.Add(Tensor.Empty(shape, dtype, device));
+        _host = device.AllocateHost(Tensor.ByteLength);
+        made.Keep();
     }
 
     /// <summary>The device's side.</summary>

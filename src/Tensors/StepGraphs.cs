@@ -1,5 +1,3 @@
-using Engine.Tensors.Cuda;
-
 namespace Engine.Tensors;
 
 /// <summary>
@@ -128,7 +126,7 @@ public sealed class StepGraphs<TKey> : IDisposable
             entry.Graph = _recorder.EndCapture();
             Recordings++;
         }
-        catch (CudaException)
+        catch (DeviceException)
         {
             entry.CannotBeRecorded = true;
             return false;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What share of a warm training step a GPU works: the time in kernels, copies and fills of a step that is traced, by the
-# device's clock, over the time of a step that is not. Prints a line for each model and writes them to a JSON file.
+# device's clock, over the time of a step that is not. Prints a line and writes a JSON file.
 # Usage: tools/busy/busy.sh ENGINE OUT.json MODEL_DIR [OPTION ...]     options of "engine bench train"
 # Needs g++ and CUPTI: from the CUDA toolkit (CUDA_HOME, default /usr/local/cuda) or from PyTorch's wheels.
 set -eu

@@ -29,7 +29,7 @@ public static partial class Ops
         Tensor lse = made.Add(Tensor.Empty([shape[0], shape[2], shape[1]], StatisticsOf(q.Value), q.Value.Device));
         Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, lse);
         made.Keep();
-        return tape.Record(o, new AttentionNode(q, k, v, o, lse, keyStart, scale));
+        return tape.Record(o, new SeparateAttentionNode(q, k, v, o, lse, keyStart, scale));
     }
 
     /// <summary>
@@ -53,20 +53,16 @@ public static partial class Ops
         return needed ? tape.Record(o, new FusedAttentionNode(fused, q, k, v, o, lse!, keyStart, scale)) : Tape.Constant(o);
     }
 
-    private sealed class FusedAttentionNode : Node
+    private abstract class AttentionNode : Node
     {
-        private readonly Variable _fused;
-        private readonly Shape _shape;
-        private readonly Tensor[] _qkvo;
+        private readonly Tensor _o;
         private readonly Tensor _lse;
         private readonly Tensor _keyStart;
         private readonly float _scale;
 
-        public FusedAttentionNode(Variable fused, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale)
+        protected AttentionNode(Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale)
         {
-            _fused = fused;
-            _shape = fused.Value.Shape;
-            _qkvo = [Save(q), Save(k), Save(v), Save(o)];
+            (Q, K, V, _o) = (Save(q), Save(k), Save(v), Save(o));
             _lse = Keep(lse);
             _keyStart = Save(keyStart);
             _scale = scale;
@@ -74,59 +70,54 @@ public static partial class Ops
 
         public override string Name => "attention";
 
+        protected Tensor Q { get; }
+
+        protected Tensor K { get; }
+
+        protected Tensor V { get; }
+
+        protected void Run(Tensor gradient, Tensor dq, Tensor dk, Tensor dv) =>
+            Kernels.Attention.Backward(gradient, Q, K, V, _o, _lse, _keyStart, _scale, dq, dk, dv);
+    }
+
+    private sealed class SeparateAttentionNode(
+        Variable q, Variable k, Variable v, Tensor o, Tensor lse, Tensor keyStart, float scale)
+        : AttentionNode(q.Value, k.Value, v.Value, o, lse, keyStart, scale)
+    {
         protected internal override void Backward(Tensor gradient)
         {
             using var made = new Tentative();
-            Tensor fused = made.Add(Tensor.Empty(_shape, gradient.DType, gradient.Device));
-            (int heads, int keyHeads) = (_qkvo[0].Shape[2], _qkvo[1].Shape[2]);
-            using (Tensor dq = fused.Slice(2, 0, heads))
-            using (Tensor dk = fused.Slice(2, heads, keyHeads))
-            using (Tensor dv = fused.Slice(2, heads + keyHeads, keyHeads))
-            {
-                Kernels.Attention.Backward(
-                    gradient, _qkvo[0], _qkvo[1], _qkvo[2], _qkvo[3], _lse, _keyStart, _scale, dq, dk, dv);
-            }
-
+            Tensor dq = made.Add(Q.EmptyLike());
+            Tensor dk = made.Add(K.EmptyLike());
+            Tensor dv = made.Add(V.EmptyLike());
+            Run(gradient, dq, dk, dv);
             made.Keep();
-            _fused.AccumulateGradient(fused);
+            q.AccumulateGradient(dq);
+            k.AccumulateGradient(dk);
+            v.AccumulateGradient(dv);
         }
     }
 
-    private sealed class AttentionNode : Node
+    private sealed class FusedAttentionNode(
+        Variable fused, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale)
+        : AttentionNode(q, k, v, o, lse, keyStart, scale)
     {
-        private readonly Variable _q;
-        private readonly Variable _k;
-        private readonly Variable _v;
-        private readonly Tensor[] _qkvo;
-        private readonly Tensor _lse;
-        private readonly Tensor _keyStart;
-        private readonly float _scale;
-
-        public AttentionNode(Variable q, Variable k, Variable v, Tensor o, Tensor lse, Tensor keyStart, float scale)
-        {
-            _q = q;
-            _k = k;
-            _v = v;
-            _qkvo = [Save(q.Value), Save(k.Value), Save(v.Value), Save(o)];
-            _lse = Keep(lse);
-            _keyStart = Save(keyStart);
-            _scale = scale;
-        }
-
-        public override string Name => "attention";
+        private readonly Shape _shape = fused.Value.Shape;
 
         protected internal override void Backward(Tensor gradient)
         {
             using var made = new Tentative();
-            Tensor dq = made.Add(_qkvo[0].EmptyLike());
-            Tensor dk = made.Add(_qkvo[1].EmptyLike());
-            Tensor dv = made.Add(_qkvo[2].EmptyLike());
-            Kernels.Attention.Backward(
-                gradient, _qkvo[0], _qkvo[1], _qkvo[2], _qkvo[3], _lse, _keyStart, _scale, dq, dk, dv);
+            Tensor whole = made.Add(Tensor.Empty(_shape, gradient.DType, gradient.Device));
+            (int heads, int keyHeads) = (Q.Shape[2], K.Shape[2]);
+            using (Tensor dq = whole.Slice(2, 0, heads))
+            using (Tensor dk = whole.Slice(2, heads, keyHeads))
+            using (Tensor dv = whole.Slice(2, heads + keyHeads, keyHeads))
+            {
+                Run(gradient, dq, dk, dv);
+            }
+
             made.Keep();
-            _q.AccumulateGradient(dq);
-            _k.AccumulateGradient(dk);
-            _v.AccumulateGradient(dv);
+            fused.AccumulateGradient(whole);
         }
     }
 }

@@ -32,26 +32,16 @@ public sealed class AdamWOptimizer : IDisposable
         _first = new Tensor[parameters.Count];
         _second = new Tensor[parameters.Count];
         _masters = new Tensor?[parameters.Count];
-        try
+        using var made = new Tentative();
+        for (int i = 0; i < parameters.Count; i++)
         {
-            for (int i = 0; i < parameters.Count; i++)
-            {
-                Tensor value = parameters[i].Value;
-                _first[i] = Tensor.Zeros(value.Shape, StateType(value), value.Device);
-                _second[i] = Tensor.Zeros(value.Shape, StateType(value), value.Device);
-                _masters[i] = MasterOf(value);
-            }
+            Tensor value = parameters[i].Value;
+            _first[i] = made.Add(Tensor.Zeros(value.Shape, StateType(value), value.Device));
+            _second[i] = made.Add(Tensor.Zeros(value.Shape, StateType(value), value.Device));
+            _masters[i] = MasterOf(value) is { } master ? made.Add(master) : null;
         }
-        catch
-        {
-            // Out of memory: what there is must not stay behind.
-            foreach (Tensor? tensor in _first.Concat(_second).Concat(_masters))
-            {
-                tensor?.Dispose();
-            }
 
-            throw;
-        }
+        made.Keep();
     }
 
     /// <summary>Hyper-parameters.</summary>

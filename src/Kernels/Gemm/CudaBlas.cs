@@ -57,9 +57,12 @@ public sealed unsafe class CudaBlas
         get;
         set
         {
-            // Recorded products are of the other kind.
-            _device.InvalidateGraphs();
-            field = value;
+            if (field != value)
+            {
+                // Recorded products are of the other kind.
+                _device.InvalidateGraphs();
+                field = value;
+            }
         }
     }
 

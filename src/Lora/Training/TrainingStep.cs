@@ -2,7 +2,6 @@ using Engine.Autograd;
 using Engine.Kernels;
 using Engine.Lora.Data;
 using Engine.Tensors;
-using Engine.Tensors.Cuda;
 using Engine.Transformer;
 
 namespace Engine.Lora;
@@ -94,7 +93,7 @@ public sealed class TrainingStep : IDisposable
         {
             (sum, last) = AccumulateAll(microBatches, labelled);
         }
-        catch (Exception error) when (error is not CudaException)
+        catch (Exception error) when (error is not DeviceException)
         {
             // Half a step's gradients must not enter another attempt's.
             _optimizer.ClearGradients();
@@ -116,32 +115,6 @@ public sealed class TrainingStep : IDisposable
         }
 
         return new StepResult(loss, norm, tokens, labelled);
-    }
-
-    // Forward and backward of all micro-batches; the sum of the losses is without the last one's, which is on its way.
-    private (double Sum, LabelledBatch Last) AccumulateAll(IReadOnlyList<Batch> microBatches, long labelled)
-    {
-        _loss.Clear();
-        double sum = 0;
-        LabelledBatch? last = null;
-        for (int i = 0; i < microBatches.Count; i++)
-        {
-            if (DecoderModel.CountLabels(microBatches[i].Length, microBatches[i].Labels) == 0)
-            {
-                // Nothing to learn, and no gradient.
-                continue;
-            }
-
-            if (last is not null)
-            {
-                _model.Base.Device.Synchronize();
-                sum += last.SumLosses();
-            }
-
-            last = Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps << 16) + i);
-        }
-
-        return (sum, last!);
     }
 
     /// <inheritdoc/>
@@ -179,6 +152,32 @@ public sealed class TrainingStep : IDisposable
         };
     }
 
+    // Forward and backward of all micro-batches; the sum of the losses is without the last one's, which is on its way.
+    private (double Sum, LabelledBatch Last) AccumulateAll(IReadOnlyList<Batch> microBatches, long labelled)
+    {
+        _loss.Clear();
+        double sum = 0;
+        LabelledBatch? last = null;
+        for (int i = 0; i < microBatches.Count; i++)
+        {
+            if (DecoderModel.CountLabels(microBatches[i].Length, microBatches[i].Labels) == 0)
+            {
+                // Nothing to learn, and no gradient.
+                continue;
+            }
+
+            if (last is not null)
+            {
+                _model.Base.Device.Synchronize();
+                sum += last.SumLosses();
+            }
+
+            last = Accumulate(microBatches[i], 1f / labelled, ((long)_optimizer.Steps << 16) + i);
+        }
+
+        return (sum, last!);
+    }
+
     private LabelledBatch Accumulate(Batch batch, float gradScale, long microStep)
     {
         LabelledBatch inputs = InputsOf(batch, out Extents extents);
@@ -196,7 +195,7 @@ public sealed class TrainingStep : IDisposable
         tape.Backward(loss);
     }
 
-    // Extents are rounded up where steps are recorded, so that a recording serves batches of similar lengths.
+    // Extents are rounded up on devices that record, so that a recording serves batches of similar lengths.
     private LabelledBatch InputsOf(Batch batch, out Extents extents)
     {
         int unit = _model.Base.Device.ShapeGranularity;

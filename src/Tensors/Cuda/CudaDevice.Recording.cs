@@ -52,6 +52,8 @@ public sealed unsafe partial class CudaDevice
 
         public CudaPool Arena => arena;
 
+        public bool IsEntered { get; private set; }
+
         public override void Enter()
         {
             if (device._arena is not null)
@@ -63,11 +65,13 @@ public sealed unsafe partial class CudaDevice
             device._recordingThread = Environment.CurrentManagedThreadId;
             device._arena = arena;
             _usedBefore = arena.UsedBytes;
+            IsEntered = true;
         }
 
         public override long Leave()
         {
             device._arena = null;
+            IsEntered = false;
             return arena.UsedBytes - _usedBefore;
         }
 

@@ -239,9 +239,10 @@ public sealed unsafe partial class CudaDevice : Device
                 pointer = pool.Rent(byteLength);
             }
 
-            if (pointer == 0 && _arena is null)
+            if (pointer == 0 && !_recorders.Exists(static r => r.IsEntered))
             {
-                // As a last resort the memory of recordings, which are made again when they are needed.
+                // As a last resort the memory of recordings, which are made again when they are needed. Not within a step, durable
+                // storage included: what it has queued or recorded is in that memory.
                 InvalidateGraphs();
                 foreach (CudaRecorder recorder in _recorders)
                 {

@@ -6,7 +6,7 @@ using Engine.Tensors.Cuda.Interop;
 namespace Engine.Tensors.Cuda;
 
 /// <summary>A CUDA call failed. The message has the driver's name and text for the error and what was being done.</summary>
-public sealed class CudaException : Exception
+public sealed class CudaException : DeviceException
 {
     /// <summary>Makes the exception.</summary>
     public CudaException(CUresult status, string message)

@@ -20,24 +20,14 @@ public sealed class KvCache : IDisposable
         Capacity = capacity;
         _keys = new Tensor[layers];
         _values = new Tensor[layers];
-        try
+        using var made = new Tentative();
+        for (int i = 0; i < layers; i++)
         {
-            for (int i = 0; i < layers; i++)
-            {
-                _keys[i] = Tensor.Empty([batch, capacity, keyValueHeads, headDim], dtype, device);
-                _values[i] = _keys[i].EmptyLike();
-            }
+            _keys[i] = made.Add(Tensor.Empty([batch, capacity, keyValueHeads, headDim], dtype, device));
+            _values[i] = made.Add(_keys[i].EmptyLike());
         }
-        catch
-        {
-            // What there is must not stay behind: a smaller cache may be tried next.
-            foreach (Tensor? tensor in _keys.Concat(_values))
-            {
-                tensor?.Dispose();
-            }
 
-            throw;
-        }
+        made.Keep();
     }
 
     /// <summary>Makes an empty cache of the shape that a model needs.</summary>

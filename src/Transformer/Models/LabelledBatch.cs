@@ -147,9 +147,6 @@ public sealed class LabelledBatch : IDisposable
         _step.Upload();
     }
 
-    private EngineDataException TooLong(int position) => new(
-        $"a sequence of {position + 1} tokens is longer than the model: max_position_embeddings is {_model.Config.MaxPositions}");
-
     /// <summary>Queues the losses' way to the host.</summary>
     public void DownloadLosses() => _losses.Download();
 
@@ -210,6 +207,9 @@ public sealed class LabelledBatch : IDisposable
     }
 
     // Label i of a row is what the state at i − 1 is scored against.
+    private EngineDataException TooLong(int position) => new(
+        $"a sequence of {position + 1} tokens is longer than the model: max_position_embeddings is {_model.Config.MaxPositions}");
+
     private void FillLabels(ReadOnlySpan<int> labels, int length)
     {
         Span<int> rows = _rows.Host<int>();

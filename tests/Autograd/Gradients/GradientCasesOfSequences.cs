@@ -26,13 +26,13 @@ internal static partial class GradientCases
         yield return Attention("packed", 2, 7, 4, 2, 5, [0, 0, 0, 3, 3, 5, 5, 0, 1, 1, 1, 1, 1, 6]);
         yield return Attention("left padding", 2, 7, 4, 2, 5, Starts(2, 7, (b, _) => b == 0 ? 3 : 0));
         yield return Attention("left padding, window 2", 2, 7, 4, 2, 5, Starts(2, 7, (b, i) => Math.Max(b == 0 ? 3 : 0, i - 1)));
-
-        // Longer than a block of queries or keys.
         yield return new(nameof(Ops.Attention), "one fused projection", d =>
         {
             Tensor keyStart = Tensor.From(Starts(2, 7, (b, _) => b == 0 ? 3 : 0), [2, 7], d);
             return new(d, (t, v) => t.Attention(v[0], 4, 2, keyStart, 0.6f), [Leaves.Normal(d, [2, 7, 8, 5], 1)], keyStart);
         });
+
+        // Longer than a block of queries or keys.
         yield return Attention("67 tokens", 1, 67, 2, 1, 3, new int[67]);
         yield return Attention("67 tokens, window 20", 1, 67, 2, 1, 3, Starts(1, 67, (_, i) => Math.Max(0, i - 19)));
     }

@@ -1,18 +1,17 @@
-using Engine.Tensors;
-
-namespace Engine.Autograd;
+namespace Engine.Tensors;
 
 /// <summary>
-/// Tensors that an op makes one after the other. Unless the op gets as far as <see cref="Keep"/> they are disposed, so that
-/// an op that runs out of memory in the middle leaves nothing on the device.
+/// Tensors that an op or a constructor makes one after the other. Unless it gets as far as <see cref="Keep"/> they are disposed,
+/// so that what runs out of memory in the middle leaves nothing on the device.
 /// </summary>
-internal sealed class Tentative : IDisposable
+public sealed class Tentative : IDisposable
 {
     private readonly List<Tensor> _made = new(3);
 
     /// <summary>Adds a tensor and returns it.</summary>
     public Tensor Add(Tensor tensor)
     {
+        ArgumentNullException.ThrowIfNull(tensor);
         _made.Add(tensor);
         return tensor;
     }
@@ -24,7 +23,7 @@ internal sealed class Tentative : IDisposable
         return Add(tensor);
     }
 
-    /// <summary>The op is done: the tensors have found their owners.</summary>
+    /// <summary>All is done: the tensors have found their owners.</summary>
     public void Keep() => _made.Clear();
 
     /// <inheritdoc/>
