@@ -5,7 +5,7 @@
 //   score and 4 rows × D/16 outputs; probabilities pass through shared memory within a warp
 // Numerics: fixed order, deterministic.  Aliasing: outputs overlap nothing
 #pragma once
-#include "mma.cuh"
+#include "../common/mma.cuh"
 #include "params.cuh"
 
 // A tile [rows][D] in shared memory has rows of D + 4 floats: 16-byte accesses of neighbouring rows hit different banks.

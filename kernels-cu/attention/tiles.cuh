@@ -4,7 +4,7 @@
 // rows of an 8×8 matrix lie in different banks (2·(D + 8) = 16, 80 or 144 modulo 128 for all D used) without swizzling.
 // Accumulators of a warp: c[n][0..3] is its 16×8 block n in the layout of mma.
 #pragma once
-#include "mma.cuh"
+#include "../common/mma.cuh"
 #include "params.cuh"
 
 template <int D> constexpr int TileStride = D + 8;

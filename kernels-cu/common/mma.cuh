@@ -1,6 +1,6 @@
 // The instructions behind the tensor-core kernels (PTX ISA 8.0, sections "mma.m16n8k16", "ldmatrix", "cp.async").
 #pragma once
-#include "../common/types.cuh"
+#include "types.cuh"
 
 constexpr float Log2E = 1.4426950408889634f;
 
