@@ -24,6 +24,14 @@ __device__ __forceinline__ void copy_async_4(void* to, const void* from, bool co
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
 }
 
+// Ends a group of copies.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+
+// Waits until at most `Pending` of this thread's newest groups are on their way.
+template <int Pending> __device__ __forceinline__ void wait_for_groups() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(Pending) : "memory");
+}
+
 // Waits for all of this thread's copies; a barrier must follow before other threads' copies are read.
 __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;\n" ::: "memory"); }
 

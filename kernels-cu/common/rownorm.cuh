@@ -14,6 +14,7 @@ struct RowNormForwardParams {
     void* y;
     float* mean;  // LayerNorm, or null
     float* rstd;  // or null
+    long long y_stride;
     int columns;
     int w_type;
     int b_type;
@@ -25,7 +26,7 @@ template <typename T, bool Centered> __device__ __forceinline__ void row_norm_fo
     constexpr int N = Pack<T>::N, Kept = 4;
     __shared__ float shared[33];
     const T* x = (const T*)p.x + (long long)blockIdx.x * p.columns;
-    T* y = (T*)p.y + (long long)blockIdx.x * p.columns;
+    T* y = (T*)p.y + blockIdx.x * p.y_stride;
     float mean = 0, rstd;
     if (p.vectors && p.columns <= Kept * N * (int)blockDim.x) {
         float row[Kept][N];
@@ -94,8 +95,10 @@ struct RowNormBackwardParams {
     const float* mean;  // LayerNorm
     const float* rstd;
     void* dx;
+    long long dx_stride;
     int columns;
     int w_type;
+    int accumulate;  // nonzero: dx is added to
     int vectors;
 };
 
@@ -104,7 +107,7 @@ template <typename T, bool Centered> __device__ __forceinline__ void row_norm_ba
     __shared__ float shared[33];
     long long offset = (long long)blockIdx.x * p.columns;
     const T *dy = (const T*)p.dy + offset, *x = (const T*)p.x + offset;
-    T* dx = (T*)p.dx + offset;
+    T* dx = (T*)p.dx + blockIdx.x * p.dx_stride;
     float mean = Centered ? p.mean[blockIdx.x] : 0.0f, rstd = p.rstd[blockIdx.x];
     float sum_g = 0, sum_gx = 0;
     if (p.vectors && p.columns <= Kept * N * (int)blockDim.x) {
@@ -133,6 +136,11 @@ template <typename T, bool Centered> __device__ __forceinline__ void row_norm_ba
             if (c >= p.columns) continue;
 #pragma unroll
             for (int i = 0; i < N; i++) g[k][i] = rstd * (g[k][i] - (Centered ? sum_g : 0.0f) - h[k][i] * sum_gx);
+            if (p.accumulate) {
+                Pack<T>::load(dx + c, h[k]);
+#pragma unroll
+                for (int i = 0; i < N; i++) g[k][i] += h[k][i];
+            }
             Pack<T>::store(dx + c, g[k]);
         }
         return;
@@ -146,7 +154,8 @@ template <typename T, bool Centered> __device__ __forceinline__ void row_norm_ba
     sum_gx = block_sum(sum_gx, shared) / p.columns;
     for (int c = threadIdx.x; c < p.columns; c += blockDim.x) {
         float g = to_float(dy[c]) * load_any(p.w, c, p.w_type), h = (to_float(x[c]) - mean) * rstd;
-        dx[c] = from_float<T>(rstd * (g - (Centered ? sum_g : 0.0f) - h * sum_gx));
+        float v = rstd * (g - (Centered ? sum_g : 0.0f) - h * sum_gx);
+        dx[c] = from_float<T>(p.accumulate ? v + to_float(dx[c]) : v);
     }
 }
 

@@ -1,7 +1,7 @@
 // elementwise_add — y = a + b          elementwise_multiply — y = a·b       elementwise_scale — y = s·x
 // elementwise_addscaled — y += s·x, x of any float dtype
 // elementwise_addbias — y[r,c] = x[r,c] + b[c]      elementwise_scalecolumns — y[r,c] = x[r,c]·b[c], b of any float dtype
-// Shapes: all without gaps; rows R and columns C for the last two
+// Shapes: all without gaps, but rows of matrices may have some in elementwise_add, _addbias, _scalecolumns and _biasgrad
 // Dtypes: f32 | bf16 | f16, computed in f32.  Arch: sm_80+
 // Bytes: every operand once.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: grid-stride loop over 16-byte packs
@@ -18,6 +18,9 @@ struct ElementwiseParams {
     const void* b;
     void* y;
     long long count;
+    long long rows;  // elementwise_add: 1 where nothing has gaps
+    long long columns;
+    long long a_stride, b_stride, y_stride;
     float s;
     int b_type;
     int vectors;
@@ -27,15 +30,18 @@ template <typename T> __device__ void add(const ElementwiseParams& p) {
     constexpr int N = Pack<T>::N;
     const T *a = (const T*)p.a, *b = (const T*)p.b;
     T* y = (T*)p.y;
-    for_elements<N>(p.count, p.vectors, [&](long long i) { y[i] = from_float<T>(to_float(a[i]) + to_float(b[i])); },
-                    [&](long long i) {
-                        float u[N], v[N];
-                        Pack<T>::load(a + i, u);
-                        Pack<T>::load(b + i, v);
+    for_rows<N>(p.rows, p.columns, p.vectors,
+                [&](long long r, long long c) {
+                    y[r * p.y_stride + c] = from_float<T>(to_float(a[r * p.a_stride + c]) + to_float(b[r * p.b_stride + c]));
+                },
+                [&](long long r, long long c) {
+                    float u[N], v[N];
+                    Pack<T>::load(a + r * p.a_stride + c, u);
+                    Pack<T>::load(b + r * p.b_stride + c, v);
 #pragma unroll
-                        for (int k = 0; k < N; k++) u[k] += v[k];
-                        Pack<T>::store(y + i, u);
-                    });
+                    for (int k = 0; k < N; k++) u[k] += v[k];
+                    Pack<T>::store(y + r * p.y_stride + c, u);
+                });
 }
 
 template <typename T> __device__ void multiply(const ElementwiseParams& p) {
@@ -90,6 +96,7 @@ struct ColumnsParams {
     const void* x;
     const void* b;
     void* y;
+    long long x_stride, y_stride;
     long long rows;
     int columns;
     int b_type;
@@ -100,8 +107,8 @@ struct ColumnsParams {
 template <typename T, bool Multiply> __device__ void with_columns(const ColumnsParams& p) {
     constexpr int N = Pack<T>::N;
     for (long long r = blockIdx.x; r < p.rows; r += gridDim.x) {
-        const T* x = (const T*)p.x + r * p.columns;
-        T* y = (T*)p.y + r * p.columns;
+        const T* x = (const T*)p.x + r * p.x_stride;
+        T* y = (T*)p.y + r * p.y_stride;
         if (p.vectors) {
             for (int c = threadIdx.x * N; c < p.columns; c += blockDim.x * N) {
                 float u[N], v[N];
@@ -129,6 +136,7 @@ ENGINE_KERNEL(elementwise_scalecolumns, ColumnsParams, 512, scale_columns)
 struct BiasGradientParams {
     const void* dy;
     float* partial;
+    long long stride;
     long long rows;
     long long chunk_rows;
     int columns;
@@ -141,7 +149,7 @@ template <typename T> __device__ void bias_gradient(const BiasGradientParams& p)
     long long begin = blockIdx.y * p.chunk_rows, end = min(begin + p.chunk_rows, p.rows);
     float sum = 0;
     if (c < p.columns)
-        for (long long r = begin + warp; r < end; r += 8) sum += to_float(((const T*)p.dy)[r * p.columns + c]);
+        for (long long r = begin + warp; r < end; r += 8) sum += to_float(((const T*)p.dy)[r * p.stride + c]);
     shared[warp][lane] = sum;
     __syncthreads();
     if (warp == 0 && c < p.columns) {

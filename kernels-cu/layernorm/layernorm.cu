@@ -1,7 +1,7 @@
 // layernorm_fwd — y[r,c] = (x[r,c] − mean[r])·rstd[r]·w[c] + b[c]; saves mean and rstd where asked for
-// layernorm_bwd — dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) with x̂ = (x − mean)·rstd and g = dy·w
+// layernorm_bwd — dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) with x̂ = (x − mean)·rstd and g = dy·w, or dx += where asked for
 // layernorm_dw — partial sums over chunks of rows of dy·x̂ and of dy;  layernorm_dw_sum — dw (or db) += their sum
-// Shapes: x, y, dy, dx [R,C] without gaps; w, b, dw, db [C]; mean, rstd [R] f32.  C and the pointers may be unaligned (slower)
+// Shapes: x, dy [R,C] without gaps, y and dx with any row stride; w, b, dw, db [C]; mean, rstd [R] f32.  C and the pointers may be unaligned (slower)
 // Dtypes: x, y f32 | bf16 | f16; w, b, dw, db any of them; accumulates in f32.  Arch: sm_80+
 // Bytes: forward 2·R·C·e + 2·C·e + 8·R, backward 3·R·C·e.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: one block a row; the variance is that of differences from the mean, from registers

@@ -1,7 +1,7 @@
 // rmsnorm_fwd — y[r,c] = x[r,c] * rstd[r] * w[c], rstd[r] = 1 / sqrt(mean_c(x²) + eps); saves rstd where asked for
-// rmsnorm_bwd — dx = rstd·(g − x̂·mean(g·x̂)) with x̂ = x·rstd and g = dy·w
+// rmsnorm_bwd — dx = rstd·(g − x̂·mean(g·x̂)) with x̂ = x·rstd and g = dy·w, or dx += where asked for
 // rmsnorm_dw — partial sums over chunks of rows of dy·x̂;  rmsnorm_dw_sum — dw += their sum
-// Shapes: x, y, dy, dx [R,C] without gaps; w, dw [C]; rstd [R] f32.  C and the pointers may be unaligned (slower)
+// Shapes: x, dy [R,C] without gaps, y and dx with any row stride; w, dw [C]; rstd [R] f32.  C and the pointers may be unaligned (slower)
 // Dtypes: x, y f32 | bf16 | f16; w, dw any of them; accumulates in f32.  Arch: sm_80+
 // Bytes: forward 2·R·C·e + C·e + 4·R, backward 3·R·C·e.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: one block a row; 16-byte loads; up to 4 packs a thread stay in registers between the passes

@@ -16,6 +16,11 @@ public abstract class Node : IDisposable
     /// <summary>Bytes held for backward.</summary>
     public long SavedBytes => _saved.Sum(t => t.ByteLength);
 
+    /// <summary>
+    /// Whether backward takes a gradient with gaps between its rows, such as one with a border; others are given a dense copy.
+    /// </summary>
+    protected internal virtual bool TakesGaps => false;
+
     internal Variable? Output { get; set; }
 
     /// <summary>Gives back the saved tensors.</summary>

@@ -1,3 +1,4 @@
+using Engine.Kernels;
 using Engine.Tensors;
 
 namespace Engine.Autograd;
@@ -92,9 +93,15 @@ public sealed class Tape(bool recording = true) : IDisposable
             using Device.RangeScope range = device.Range(node.Name);
             using (Tensor? g = node.Output!.TakeGradient())
             {
-                if (g is not null)
+                if (g is not null && (node.TakesGaps || g.IsContiguous))
                 {
                     node.Backward(g);
+                }
+                else if (g is not null)
+                {
+                    using Tensor dense = g.EmptyLike();
+                    Copy.Run(g, dense);
+                    node.Backward(dense);
                 }
             }
 

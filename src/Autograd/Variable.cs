@@ -12,6 +12,7 @@ public sealed class Variable : IDisposable
     private readonly Device _device;
     private Tensor? _gradient;
     private bool _bound;
+    private bool _borderTaken;
 
     /// <summary>Makes a leaf and takes over <paramref name="value"/>.</summary>
     public Variable(Tensor value, bool requiresGrad = false, string? name = null)
@@ -34,6 +35,12 @@ public sealed class Variable : IDisposable
 
     /// <summary>The gradient is known to be one: ops that would multiply by it need not look.</summary>
     internal bool HasUnitGradient { get; set; }
+
+    /// <summary>
+    /// The border (<see cref="Tensor.Border"/>) that the gradient's buffer should have, because the op that made this variable
+    /// uses it in its backward. Whoever makes the buffer asks; an op that finds none makes a copy that has one.
+    /// </summary>
+    public int GradientBorder { get; internal set; }
 
     /// <summary>The gradient accumulated so far, same shape and dtype as <see cref="Value"/>; null when none has arrived.</summary>
     public Tensor? Gradient => _gradient;
@@ -106,7 +113,7 @@ public sealed class Variable : IDisposable
         {
             // A gradient passed through a residual is shared by both branches: only a sole owner may be written.
             Tensor old = _gradient;
-            Tensor target = old.Storage.Owners == 1 ? old : gradient.Storage.Owners == 1 ? gradient : old.EmptyLike();
+            Tensor target = old.Storage.Owners == 1 ? old : gradient.Storage.Owners == 1 ? gradient : NewGradient();
             Elementwise.Add(old, gradient, target);
             _gradient = target;
             if (!ReferenceEquals(target, old))
@@ -121,6 +128,21 @@ public sealed class Variable : IDisposable
         }
     }
 
+    /// <summary>Takes the border of the value for the caller's use, which lasts as long as the value; false when there is none, or it is taken.</summary>
+    internal bool ClaimBorder(int columns)
+    {
+        bool free = !_borderTaken && Value.Border >= columns;
+        _borderTaken |= free;
+        return free;
+    }
+
+    /// <summary>A tensor like the value for its gradient, with the border it should have; content undefined.</summary>
+    public Tensor NewGradient() => GradientBorder > 0 && Value.Shape.Rank == 2
+        ? Tensor.EmptyBordered(Value.Shape, GradientBorder, Value.DType, _device)
+
+        // The value may be gone already: users dispose an op's result as soon as nothing reads it any more.
+        : Tensor.Empty(Value.Shape, Value.DType, _device);
+
     /// <summary>
     /// The gradient's buffer for a kernel that accumulates into it itself. When <paramref name="fresh"/> is true the
     /// content is undefined and must be overwritten; otherwise it must be added to.
@@ -130,13 +152,13 @@ public sealed class Variable : IDisposable
         fresh = _gradient is null;
         if (_gradient is null)
         {
-            // The value may be gone already: users dispose an op's result as soon as nothing reads it any more.
-            _gradient = Tensor.Empty(Value.Shape, Value.DType, _device);
+            _gradient = NewGradient();
         }
         else if (!_bound && _gradient.Storage.Owners > 1)
         {
             Tensor shared = _gradient;
-            _gradient = shared.Clone();
+            _gradient = NewGradient();
+            Copy.Run(shared, _gradient);
             shared.Dispose();
         }
 
@@ -147,9 +169,14 @@ public sealed class Variable : IDisposable
     public Tensor OpenGradientForAdd()
     {
         Tensor gradient = OpenGradient(out bool fresh);
-        if (fresh)
+        if (fresh && gradient.Border == 0)
         {
             gradient.Clear();
+        }
+        else if (fresh)
+        {
+            using Tensor zeros = Tensor.Zeros(gradient.Shape, gradient.DType, _device);
+            Copy.Run(zeros, gradient);
         }
 
         return gradient;

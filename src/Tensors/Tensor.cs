@@ -21,9 +21,10 @@ public sealed partial class Tensor : IDisposable
     }
 
     // For views and fresh tensors, which lie inside their storage by construction.
-    private Tensor(DType dtype, Shape shape, Strides strides, long offset, Storage storage)
+    private Tensor(DType dtype, Shape shape, Strides strides, long offset, Storage storage, int border = 0)
     {
         _storage = storage;
+        Border = border;
         DType = dtype;
         Shape = shape;
         Strides = strides;
@@ -55,6 +56,13 @@ public sealed partial class Tensor : IDisposable
 
     /// <summary>First element's distance from the start of the storage, in elements.</summary>
     public long Offset { get; }
+
+    /// <summary>
+    /// Elements of scratch after each row of a matrix that was made with <see cref="EmptyBordered"/>; else 0, views included.
+    /// Whoever holds the tensor may use them, one after the other: a low-rank path puts its narrow result there, so that the
+    /// matrix and the result are one operand of a product.
+    /// </summary>
+    public int Border { get; }
 
     /// <summary>Number of elements.</summary>
     public long Elements => Shape.Elements;

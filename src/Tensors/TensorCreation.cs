@@ -13,6 +13,20 @@ public sealed partial class Tensor
         return new Tensor(dtype, shape, Strides.Contiguous(shape), 0, device.Allocate(shape.Elements * dtype.Size()));
     }
 
+    /// <summary>
+    /// A new matrix [R, C], each row followed by <paramref name="border"/> elements of scratch (see <see cref="Border"/>);
+    /// contiguous when there are none. All content is undefined.
+    /// </summary>
+    /// <exception cref="EngineDataException">Out of memory.</exception>
+    public static Tensor EmptyBordered(Shape shape, int border, DType dtype, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentOutOfRangeException.ThrowIfNegative(border);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(shape.Rank, 2);
+        long stride = (long)shape[1] + border;
+        return new Tensor(dtype, shape, new Strides([stride, 1]), 0, device.Allocate(shape[0] * stride * dtype.Size()), border);
+    }
+
     /// <summary>A new contiguous tensor of zeros.</summary>
     public static Tensor Zeros(Shape shape, DType dtype, Device device)
     {

@@ -3,7 +3,41 @@ namespace Engine.Tensors;
 public sealed partial class Tensor
 {
     /// <summary>Another tensor over the same elements, with its own share of the storage.</summary>
-    public Tensor Share() => new(DType, Shape, Strides, Offset, Storage.Retain());
+    public Tensor Share() => new(DType, Shape, Strides, Offset, Storage.Retain(), Border);
+
+    /// <summary>The matrix and the first <paramref name="columns"/> columns of its border as one matrix [R, C + columns].</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The border is narrower.</exception>
+    public Tensor WithBorder(int columns)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(columns);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(columns, Border);
+        return new Tensor(DType, [Shape[0], Shape[1] + columns], Strides, Offset, Storage.Retain());
+    }
+
+    /// <summary>The first <paramref name="columns"/> columns of the border alone [R, columns].</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The border is narrower.</exception>
+    public Tensor BorderColumns(int columns)
+    {
+        using Tensor whole = WithBorder(columns);
+        return whole.Slice(1, Shape[1], columns);
+    }
+
+    /// <summary>
+    /// The heads [batch, length, heads, width] that lie side by side in the rows of a matrix [batch·length, at least
+    /// (first + heads)·width], beginning with head <paramref name="first"/>.
+    /// </summary>
+    /// <exception cref="ArgumentException">The matrix has other extents or its columns are not neighbours.</exception>
+    public Tensor Heads(int batch, int length, int first, int heads, int width)
+    {
+        if (Shape.Rank != 2 || Shape[0] != (long)batch * length || Shape[1] < (long)(first + heads) * width || (Shape[1] > 1 && Strides[1] != 1))
+        {
+            throw new ArgumentException($"{this} has no {heads} heads of {width} from head {first} in {batch} rows of {length} tokens");
+        }
+
+        long row = Strides[0];
+        return new Tensor(
+            DType, [batch, length, heads, width], new Strides([length * row, row, width, 1]), Offset + ((long)first * width), Storage.Retain());
+    }
 
     /// <summary>The same elements under another shape; this tensor is contiguous. One extent may be −1: it is inferred.</summary>
     /// <exception cref="ArgumentException">The number of elements differs.</exception>

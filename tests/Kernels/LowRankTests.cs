@@ -3,7 +3,7 @@ using Engine.Tensors;
 namespace Engine.Kernels.Tests;
 
 [Collection(nameof(Kernels.Cpu.CpuParallel))]
-public sealed class LowRankTests
+public sealed partial class LowRankTests
 {
     private const float Scale = 1.75f;
 

@@ -6,118 +6,111 @@ public static partial class Ops
 {
     /// <summary>
     /// Causal attention with grouped key/value heads: o = softmax(scale·q·kᵀ)·v, where query i of row b sees the key slots
-    /// keyStart[b,i] … i. Shapes: q, o [B,T,H,D], k, v [B,T,Hkv,D], keyStart I32 [B,T]. Sources: Dao et al., FlashAttention;
-    /// Ainslie et al., GQA. Backward recomputes P from the saved log-sum-exp: dV = Pᵀ·dO, dP = dO·Vᵀ,
-    /// dS = P∘(dP − rowsum(dO∘O)), dQ = scale·dS·K, dK = scale·dSᵀ·Q.
+    /// keyStart[b,i] … i. The heads of a token lie side by side in its row: q and o [B·T, H·D], k and v [B·T, Hkv·D]; keyStart
+    /// I32 [B,T]. Sources: Dao et al., FlashAttention; Ainslie et al., GQA. Backward recomputes P from the saved log-sum-exp:
+    /// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P∘(dP − rowsum(dO∘O)), dQ = scale·dS·K, dK = scale·dSᵀ·Q.
     /// </summary>
-    public static Variable Attention(this Tape tape, Variable q, Variable k, Variable v, Tensor keyStart, float scale)
+    public static Variable Attention(
+        this Tape tape, Variable q, Variable k, Variable v, int heads, int keyHeads, Tensor keyStart, float scale, int border = 0)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(q);
         ArgumentNullException.ThrowIfNull(k);
         ArgumentNullException.ThrowIfNull(v);
-        using var made = new Tentative();
-        Tensor o = made.Add(q.Value.EmptyLike());
-        if (!tape.Needs(q, k, v))
-        {
-            Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, null);
-            made.Keep();
-            return Tape.Constant(o);
-        }
-
-        Shape shape = q.Value.Shape;
-        Tensor lse = made.Add(Tensor.Empty([shape[0], shape[2], shape[1]], StatisticsOf(q.Value), q.Value.Device));
-        Kernels.Attention.Forward(q.Value, k.Value, v.Value, keyStart, 0, scale, o, lse);
-        made.Keep();
-        return tape.Record(o, new SeparateAttentionNode(q, k, v, o, lse, keyStart, scale));
+        var shape = new AttentionShape(heads, keyHeads, q.Value.Shape[1] / heads, keyStart);
+        using Tensor queries = shape.Heads(q.Value, 0, heads);
+        using Tensor keys = shape.Heads(k.Value, 0, keyHeads);
+        using Tensor values = shape.Heads(v.Value, 0, keyHeads);
+        return Attend(tape, shape, queries, keys, values, scale, border, [q, k, v]);
     }
 
     /// <summary>
-    /// The same for one fused projection [B,T,H+2·Hkv,D] whose heads are those of q, then k, then v. Nothing is copied: the
+    /// The same for one fused projection [B·T, (H + 2·Hkv)·D] whose heads are those of q, then k, then v. Nothing is copied: the
     /// kernels read the heads where they lie and write their gradients into one tensor.
     /// </summary>
-    public static Variable Attention(this Tape tape, Variable fused, int heads, int keyHeads, Tensor keyStart, float scale)
+    public static Variable Attention(
+        this Tape tape, Variable fused, int heads, int keyHeads, Tensor keyStart, float scale, int border = 0)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(fused);
-        bool needed = tape.Needs(fused);
-        Shape shape = fused.Value.Shape;
-        using var made = new Tentative();
-        Tensor o = made.Add(Tensor.Empty([shape[0], shape[1], heads, shape[3]], fused.Value.DType, fused.Value.Device));
-        Tensor? lse = needed ? made.Add(Tensor.Empty([shape[0], heads, shape[1]], StatisticsOf(fused.Value), fused.Value.Device)) : null;
-        using Tensor q = fused.Value.Slice(2, 0, heads);
-        using Tensor k = fused.Value.Slice(2, heads, keyHeads);
-        using Tensor v = fused.Value.Slice(2, heads + keyHeads, keyHeads);
-        Kernels.Attention.Forward(q, k, v, keyStart, 0, scale, o, lse);
-        made.Keep();
-        return needed ? tape.Record(o, new FusedAttentionNode(fused, q, k, v, o, lse!, keyStart, scale)) : Tape.Constant(o);
+        var shape = new AttentionShape(heads, keyHeads, fused.Value.Shape[1] / (heads + (2 * keyHeads)), keyStart);
+        using Tensor queries = shape.Heads(fused.Value, 0, heads);
+        using Tensor keys = shape.Heads(fused.Value, heads, keyHeads);
+        using Tensor values = shape.Heads(fused.Value, heads + keyHeads, keyHeads);
+        return Attend(tape, shape, queries, keys, values, scale, border, [fused]);
     }
 
-    private abstract class AttentionNode : Node
+    private static Variable Attend(
+        Tape tape, AttentionShape shape, Tensor q, Tensor k, Tensor v, float scale, int border, Variable[] sources)
     {
+        bool needed = sources.Length == 1 ? tape.Needs(sources[0]) : tape.Needs(sources[0], sources[1], sources[2]);
+        using var made = new Tentative();
+        Tensor o = made.Add(Tensor.EmptyBordered([shape.Batch * shape.Length, shape.HeadCount * shape.Width], border, q.DType, q.Device));
+        Tensor? lse = needed ? made.Add(Tensor.Empty([shape.Batch, shape.HeadCount, shape.Length], StatisticsOf(q), q.Device)) : null;
+        using (Tensor result = shape.Heads(o, 0, shape.HeadCount))
+        {
+            Kernels.Attention.Forward(q, k, v, shape.KeyStart, 0, scale, result, lse);
+        }
+
+        made.Keep();
+        return needed ? tape.Record(o, new AttentionNode(sources, shape, q, k, v, o, lse!, scale)) : Tape.Constant(o);
+    }
+
+    // How heads lie in rows of tokens; keyStart has the extents of the batch.
+    private readonly record struct AttentionShape(int HeadCount, int KeyHeads, int Width, Tensor KeyStart)
+    {
+        public int Batch => KeyStart.Shape[0];
+
+        public int Length => KeyStart.Shape[1];
+
+        public Tensor Heads(Tensor rows, int first, int count) => rows.Heads(Batch, Length, first, count, Width);
+    }
+
+    private sealed class AttentionNode : Node
+    {
+        // q, k, v; or their fused projection alone.
+        private readonly Variable[] _sources;
+        private readonly AttentionShape _shape;
+        private readonly Tensor _q;
+        private readonly Tensor _k;
+        private readonly Tensor _v;
         private readonly Tensor _o;
         private readonly Tensor _lse;
-        private readonly Tensor _keyStart;
         private readonly float _scale;
 
-        protected AttentionNode(Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale)
+        public AttentionNode(Variable[] sources, AttentionShape shape, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale)
         {
-            (Q, K, V, _o) = (Save(q), Save(k), Save(v), Save(o));
+            _sources = sources;
+            (_q, _k, _v, _o) = (Save(q), Save(k), Save(v), Save(o));
             _lse = Keep(lse);
-            _keyStart = Save(keyStart);
+            _shape = shape with { KeyStart = Save(shape.KeyStart) };
             _scale = scale;
         }
 
         public override string Name => "attention";
 
-        protected Tensor Q { get; }
-
-        protected Tensor K { get; }
-
-        protected Tensor V { get; }
-
-        protected void Run(Tensor gradient, Tensor dq, Tensor dk, Tensor dv) =>
-            Kernels.Attention.Backward(gradient, Q, K, V, _o, _lse, _keyStart, _scale, dq, dk, dv);
-    }
-
-    private sealed class SeparateAttentionNode(
-        Variable q, Variable k, Variable v, Tensor o, Tensor lse, Tensor keyStart, float scale)
-        : AttentionNode(q.Value, k.Value, v.Value, o, lse, keyStart, scale)
-    {
-        protected internal override void Backward(Tensor gradient)
-        {
-            using var made = new Tentative();
-            Tensor dq = made.Add(Q.EmptyLike());
-            Tensor dk = made.Add(K.EmptyLike());
-            Tensor dv = made.Add(V.EmptyLike());
-            Run(gradient, dq, dk, dv);
-            made.Keep();
-            q.AccumulateGradient(dq);
-            k.AccumulateGradient(dk);
-            v.AccumulateGradient(dv);
-        }
-    }
-
-    private sealed class FusedAttentionNode(
-        Variable fused, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale)
-        : AttentionNode(q, k, v, o, lse, keyStart, scale)
-    {
-        private readonly Shape _shape = fused.Value.Shape;
+        protected internal override bool TakesGaps => true;
 
         protected internal override void Backward(Tensor gradient)
         {
             using var made = new Tentative();
-            Tensor whole = made.Add(Tensor.Empty(_shape, gradient.DType, gradient.Device));
-            (int heads, int keyHeads) = (Q.Shape[2], K.Shape[2]);
-            using (Tensor dq = whole.Slice(2, 0, heads))
-            using (Tensor dk = whole.Slice(2, heads, keyHeads))
-            using (Tensor dv = whole.Slice(2, heads + keyHeads, keyHeads))
+            Tensor[] wholes = [.. _sources.Select(source => made.Add(source.NewGradient()))];
+            bool fused = wholes.Length == 1;
+            (int heads, int keyHeads) = (_shape.HeadCount, _shape.KeyHeads);
+            using (Tensor dO = _shape.Heads(gradient, 0, heads))
+            using (Tensor o = _shape.Heads(_o, 0, heads))
+            using (Tensor dq = _shape.Heads(wholes[0], 0, heads))
+            using (Tensor dk = fused ? _shape.Heads(wholes[0], heads, keyHeads) : _shape.Heads(wholes[1], 0, keyHeads))
+            using (Tensor dv = fused ? _shape.Heads(wholes[0], heads + keyHeads, keyHeads) : _shape.Heads(wholes[2], 0, keyHeads))
             {
-                Run(gradient, dq, dk, dv);
+                Kernels.Attention.Backward(dO, _q, _k, _v, o, _lse, _shape.KeyStart, _scale, dq, dk, dv);
             }
 
             made.Keep();
-            fused.AccumulateGradient(whole);
+            for (int i = 0; i < wholes.Length; i++)
+            {
+                _sources[i].AccumulateGradient(wholes[i]);
+            }
         }
     }
 }

@@ -22,9 +22,11 @@ public static partial class Ops
 
         using Tape silent = Tape.Inference();
         using Variable y = block(silent, x);
-        return x.RequiresGrad || silent.MetTrainable
+        Variable result = x.RequiresGrad || silent.MetTrainable
             ? tape.Record(y.Value.Share(), new CheckpointNode(x, block))
             : Tape.Constant(y.Value.Share());
+        result.GradientBorder = y.GradientBorder;
+        return result;
     }
 
     private sealed class CheckpointNode : Node

@@ -13,7 +13,9 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(b);
         Tensor y = a.Value.EmptyLike();
         Elementwise.Add(a.Value, b.Value, y);
-        return tape.Needs(a, b) ? tape.Record(y, new AddNode(a, b)) : Tape.Constant(y);
+        Variable sum = tape.Needs(a, b) ? tape.Record(y, new AddNode(a, b)) : Tape.Constant(y);
+        sum.GradientBorder = Math.Max(a.GradientBorder, b.GradientBorder);
+        return sum;
     }
 
     /// <summary>y = s·x.</summary>
@@ -65,8 +67,28 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
         Tensor y = x.Value.EmptyLike();
-        Kernels.Dropout.Apply(x.Value, p, key, y);
+        if (x.Value.IsContiguous)
+        {
+            Kernels.Dropout.Apply(x.Value, p, key, y);
+        }
+        else
+        {
+            Copy.Run(x.Value, y);
+            Kernels.Dropout.Apply(y, p, key, y);
+        }
+
         return tape.Needs(x) ? tape.Record(y, new DropoutNode(x, p, key)) : Tape.Constant(y);
+    }
+
+    /// <summary>Another variable for the same value, which the caller disposes by itself: where an op may or may not be there.</summary>
+    public static Variable Same(this Tape tape, Variable x)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        ArgumentNullException.ThrowIfNull(x);
+        Tensor y = x.Value.Share();
+        Variable same = tape.Needs(x) ? tape.Record(y, new SameNode(x)) : Tape.Constant(y);
+        same.GradientBorder = x.GradientBorder;
+        return same;
     }
 
     /// <summary>The same elements under another shape; no copy.</summary>
@@ -82,11 +104,22 @@ public static partial class Ops
     {
         public override string Name => "add";
 
+        protected internal override bool TakesGaps => true;
+
         protected internal override void Backward(Tensor gradient)
         {
             a.AccumulateGradient(gradient.Share());
             b.AccumulateGradient(gradient.Share());
         }
+    }
+
+    private sealed class SameNode(Variable x) : Node
+    {
+        public override string Name => "same";
+
+        protected internal override bool TakesGaps => true;
+
+        protected internal override void Backward(Tensor gradient) => x.AccumulateGradient(gradient.Share());
     }
 
     private sealed class ScaleNode(Variable x, float scale) : Node

@@ -8,13 +8,13 @@ public static partial class Ops
     /// y = (x − mean)·rstd·w + b per row. Shapes: x, y [R,C], w, b [C]. Source: Ba et al., Layer Normalization.
     /// Backward with x̂ = (x − mean)·rstd and g = dY∘w: dX = rstd·(g − mean(g) − x̂·mean(g∘x̂)), dw += Σ dY∘x̂, db += Σ dY.
     /// </summary>
-    public static Variable LayerNorm(this Tape tape, Variable x, Variable weight, Variable? bias, float epsilon)
+    public static Variable LayerNorm(this Tape tape, Variable x, Variable weight, Variable? bias, float epsilon, int border = 0)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(weight);
         using var made = new Tentative();
-        Tensor y = made.Add(x.Value.EmptyLike());
+        Tensor y = made.Add(Bordered(x.Value, border));
         Tensor mean = made.Add(Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device));
         Tensor rstd = made.Add(mean.EmptyLike());
         Kernels.LayerNorm.Forward(x.Value, weight.Value, bias?.Value, epsilon, y, mean, rstd);
@@ -54,16 +54,11 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            using var made = new Tentative();
-            Tensor? dx = _x.RequiresGrad ? made.Add(_savedX.EmptyLike()) : null;
+            bool fresh = true;
+            Tensor? dx = _x.RequiresGrad ? _x.OpenGradient(out fresh) : null;
             Tensor? dw = _weight.RequiresGrad ? _weight.OpenGradientForAdd() : null;
             Tensor? db = _bias is { RequiresGrad: true } ? _bias.OpenGradientForAdd() : null;
-            Kernels.LayerNorm.Backward(gradient, _savedX, _savedWeight, _mean, _rstd, dx, dw, db);
-            made.Keep();
-            if (dx is not null)
-            {
-                _x.AccumulateGradient(dx);
-            }
+            Kernels.LayerNorm.Backward(gradient, _savedX, _savedWeight, _mean, _rstd, dx, dw, db, addX: !fresh);
         }
     }
 }

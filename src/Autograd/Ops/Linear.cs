@@ -10,65 +10,93 @@ public static partial class Ops
     /// y = x·Wᵀ + b. Shapes: x [R,K], W [N,K] (or [K,N] when <paramref name="transposed"/>, GPT-2's Conv1D), b [N], y [R,N].
     /// Backward: dX = dY·W, dW += dYᵀ·X, db += Σ_r dY; a frozen weight gets no gradient and costs no work.
     /// </summary>
-    public static Variable Linear(this Tape tape, Variable x, Variable weight, Variable? bias, bool transposed = false)
+    public static Variable Linear(this Tape tape, Variable x, Variable weight, Variable? bias, bool transposed = false) =>
+        Linear(tape, x, [(weight, bias)], transposed);
+
+    /// <summary>The same for several linears of one input: their outputs lie side by side, y [R, ΣN].</summary>
+    public static Variable Linear(
+        this Tape tape, Variable x, IReadOnlyList<(Variable Weight, Variable? Bias)> linears, bool transposed = false)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
-        ArgumentNullException.ThrowIfNull(weight);
-        int outputs = weight.Value.Shape[transposed ? 1 : 0];
+        ArgumentNullException.ThrowIfNull(linears);
+        int outputs = linears.Sum(l => l.Weight.Value.Shape[transposed ? 1 : 0]);
         using var made = new Tentative();
         Tensor y = made.Add(Tensor.Empty([x.Value.Shape[0], outputs], x.Value.DType, x.Value.Device));
-        MatMul.Run(x.Value, false, weight.Value, !transposed, y, bias: bias?.Value);
+        bool needed = false;
+        int at = 0;
+        foreach ((Variable weight, Variable? bias) in linears)
+        {
+            int own = weight.Value.Shape[transposed ? 1 : 0];
+            using Tensor columns = y.Slice(1, at, own);
+            MatMul.Run(x.Value, false, weight.Value, !transposed, columns, bias: bias?.Value);
+            needed |= tape.Needs(x, weight, bias);
+            at += own;
+        }
+
         made.Keep();
-        return tape.Needs(x, weight, bias) ? tape.Record(y, new LinearNode(x, weight, bias, transposed)) : Tape.Constant(y);
+        return needed ? tape.Record(y, new LinearNode(x, [.. linears], transposed)) : Tape.Constant(y);
     }
 
     private sealed class LinearNode : Node
     {
         private readonly Variable _x;
-        private readonly Variable _weight;
-        private readonly Variable? _bias;
+        private readonly (Variable Weight, Variable? Bias)[] _linears;
         private readonly bool _transposed;
         private readonly Tensor? _savedX;
-        private readonly Tensor? _savedWeight;
+        private readonly Tensor?[] _savedWeights;
 
-        public LinearNode(Variable x, Variable weight, Variable? bias, bool transposed)
+        public LinearNode(Variable x, (Variable Weight, Variable? Bias)[] linears, bool transposed)
         {
             _x = x;
-            _weight = weight;
-            _bias = bias;
+            _linears = linears;
             _transposed = transposed;
-            _savedX = weight.RequiresGrad ? Save(x.Value) : null;
-            _savedWeight = x.RequiresGrad ? Save(weight.Value) : null;
+            _savedX = linears.Any(static l => l.Weight.RequiresGrad) ? Save(x.Value) : null;
+            _savedWeights = [.. linears.Select(l => x.RequiresGrad ? Save(l.Weight.Value) : null)];
         }
 
         public override string Name => "linear";
 
+        protected internal override bool TakesGaps => true;
+
         protected internal override void Backward(Tensor gradient)
         {
-            if (_savedWeight is not null)
+            int at = 0;
+            for (int i = 0; i < _linears.Length; i++)
             {
-                Tensor dx = _x.OpenGradient(out bool fresh);
-                MatMul.Run(gradient, false, _savedWeight, _transposed, dx, beta: fresh ? 0 : 1);
-            }
-
-            if (_savedX is not null)
-            {
-                Tensor dw = _weight.OpenGradient(out bool fresh);
-                float beta = fresh ? 0 : 1;
-                if (_transposed)
+                (Variable weight, Variable? bias) = _linears[i];
+                int own = weight.Value.Shape[_transposed ? 1 : 0];
+                using Tensor columns = gradient.Slice(1, at, own);
+                at += own;
+                if (_savedWeights[i] is { } saved)
                 {
-                    MatMul.Run(_savedX, true, gradient, false, dw, beta: beta);
+                    Tensor dx = _x.OpenGradient(out bool fresh);
+                    MatMul.Run(columns, false, saved, _transposed, dx, beta: fresh ? 0 : 1);
                 }
-                else
+
+                if (weight.RequiresGrad)
                 {
-                    MatMul.Run(gradient, true, _savedX, false, dw, beta: beta);
+                    WeightGradient(columns, weight);
+                }
+
+                if (bias is { RequiresGrad: true })
+                {
+                    Elementwise.BiasGradient(columns, bias.OpenGradientForAdd());
                 }
             }
+        }
 
-            if (_bias is { RequiresGrad: true })
+        private void WeightGradient(Tensor gradient, Variable weight)
+        {
+            Tensor dw = weight.OpenGradient(out bool fresh);
+            float beta = fresh ? 0 : 1;
+            if (_transposed)
             {
-                Elementwise.BiasGradient(gradient, _bias.OpenGradientForAdd());
+                MatMul.Run(_savedX!, true, gradient, false, dw, beta: beta);
+            }
+            else
+            {
+                MatMul.Run(gradient, true, _savedX!, false, dw, beta: beta);
             }
         }
     }

@@ -88,6 +88,8 @@ public static partial class Ops
 
         public override string Name => "low_rank";
 
+        protected internal override bool TakesGaps => true;
+
         protected internal override void Backward(Tensor gradient)
         {
             bool fresh = false;

@@ -8,13 +8,13 @@ public static partial class Ops
     /// y = x·rstd·w with rstd = 1/√(mean(x²) + ε) per row. Shapes: x, y [R,C], w [C]. Source: Zhang and Sennrich, RMSNorm.
     /// Backward with x̂ = x·rstd and g = dY∘w: dX = rstd·(g − x̂·mean(g∘x̂)), dw += Σ_r dY∘x̂.
     /// </summary>
-    public static Variable RmsNorm(this Tape tape, Variable x, Variable weight, float epsilon)
+    public static Variable RmsNorm(this Tape tape, Variable x, Variable weight, float epsilon, int border = 0)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(weight);
         using var made = new Tentative();
-        Tensor y = made.Add(x.Value.EmptyLike());
+        Tensor y = made.Add(Bordered(x.Value, border));
         Tensor rstd = made.Add(Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device));
         Kernels.RmsNorm.Forward(x.Value, weight.Value, epsilon, y, rstd);
         made.Keep();
@@ -26,6 +26,11 @@ public static partial class Ops
         rstd.Dispose();
         return Tape.Constant(y);
     }
+
+    // A tensor like a matrix for an op's result, with a border where one is asked for.
+    private static Tensor Bordered(Tensor model, int border) => border > 0 && model.Shape.Rank == 2
+        ? Tensor.EmptyBordered(model.Shape, border, model.DType, model.Device)
+        : model.EmptyLike();
 
     internal static int RowsOf(Tensor tensor) =>
         tensor.Shape[^1] == 0 ? 0 : checked((int)(tensor.Elements / tensor.Shape[^1]));
@@ -53,15 +58,10 @@ public static partial class Ops
 
         protected internal override void Backward(Tensor gradient)
         {
-            using var made = new Tentative();
-            Tensor? dx = _x.RequiresGrad ? made.Add(_savedX.EmptyLike()) : null;
+            bool fresh = true;
+            Tensor? dx = _x.RequiresGrad ? _x.OpenGradient(out fresh) : null;
             Tensor? dw = _weight.RequiresGrad ? _weight.OpenGradientForAdd() : null;
-            Kernels.RmsNorm.Backward(gradient, _savedX, _savedWeight, _rstd, dx, dw);
-            made.Keep();
-            if (dx is not null)
-            {
-                _x.AccumulateGradient(dx);
-            }
+            Kernels.RmsNorm.Backward(gradient, _savedX, _savedWeight, _rstd, dx, dw, addX: !fresh);
         }
     }
 }

@@ -48,6 +48,17 @@ internal static class Check
         }
     }
 
+    /// <summary>Elements without gaps, or a matrix whose rows may have gaps between them but do not overlap.</summary>
+    public static void Rows(string op, Tensor tensor, [CallerArgumentExpression(nameof(tensor))] string name = "")
+    {
+        bool matrix = tensor.Shape.Rank == 2 && (tensor.Shape[1] <= 1 || tensor.Strides[1] == 1) &&
+            (tensor.Shape[0] <= 1 || tensor.Strides[0] >= tensor.Shape[1]);
+        if (!matrix)
+        {
+            Contiguous(op, tensor, name);
+        }
+    }
+
     /// <summary>Exactly this many dimensions.</summary>
     public static void Rank(string op, Tensor tensor, int rank, [CallerArgumentExpression(nameof(tensor))] string name = "")
     {

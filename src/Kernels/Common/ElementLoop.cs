@@ -39,6 +39,30 @@ internal static unsafe class ElementLoop
         CpuParallel.ForRange(y.Elements, RowLoop.ElementGrain, state, body);
     }
 
+    /// <summary>The same for tensors of which some are matrices with gaps between their rows.</summary>
+    public static void RunRows<TOp>(TOp op, Tensor a, Tensor? b, Tensor? c, Tensor y, Tensor? z = null)
+        where TOp : unmanaged, IElementOp
+    {
+        if (a.IsContiguous && b?.IsContiguous != false && c?.IsContiguous != false && y.IsContiguous && z?.IsContiguous != false)
+        {
+            Run(op, a, b, c, y, z);
+            return;
+        }
+
+        var state = new RowState<TOp>
+        {
+            Op = op,
+            A = new Rows(a),
+            B = new Rows(b),
+            C = new Rows(c),
+            Y = new Rows(y),
+            Z = new Rows(z),
+            Width = y.Shape[1],
+        };
+        bool wide = a.DType == DType.F64 || b?.DType == DType.F64 || c?.DType == DType.F64 || y.DType == DType.F64;
+        CpuParallel.ForRange(y.Shape[0], RowLoop.Grain(state.Width), state, wide ? Chunk<double, TOp>.RowBody : Chunk<float, TOp>.RowBody);
+    }
+
     /// <summary>A run of compute-type elements; pointers of absent inputs and outputs are not touched.</summary>
     public static void Map<T, TOp>(TOp op, T* a, T* b, T* c, T* y, T* z, int count)
         where T : unmanaged, IFloatingPointIeee754<T>
@@ -102,11 +126,50 @@ internal static unsafe class ElementLoop
         public FloatRows Z;
     }
 
+    // Elements of a matrix and the distance of its rows; absent tensors have neither.
+    private readonly struct Rows(Tensor? tensor)
+    {
+        public readonly FloatRows Elements = FloatRows.Optional(tensor);
+        public readonly long Stride = tensor is null ? 0 : tensor.Shape.Rank == 2 ? tensor.Strides[0] : Check.Columns(tensor);
+    }
+
+    private struct RowState<TOp>
+    {
+        public TOp Op;
+        public Rows A;
+        public Rows B;
+        public Rows C;
+        public Rows Y;
+        public Rows Z;
+        public int Width;
+    }
+
     private static class Chunk<T, TOp>
         where T : unmanaged, IFloatingPointIeee754<T>
         where TOp : unmanaged, IElementOp
     {
         public static readonly Action<State<TOp>, long, long> Body = Run;
+        public static readonly Action<RowState<TOp>, long, long> RowBody = RunRows;
+
+        private static void RunRows(RowState<TOp> s, long begin, long end)
+        {
+            using ScratchBuffer<T> scratch = Scratch.Rent<T>(5L * s.Width);
+            T* free = scratch.Pointer;
+            for (long row = begin; row < end; row++)
+            {
+                T* a = s.A.Elements.Read(row * s.A.Stride, s.Width, free);
+                T* b = TOp.Inputs > 1 ? s.B.Elements.Read(row * s.B.Stride, s.Width, free + s.Width) : null;
+                T* c = TOp.Inputs > 2 ? s.C.Elements.Read(row * s.C.Stride, s.Width, free + (2L * s.Width)) : null;
+                T* y = s.Y.Elements.Target(row * s.Y.Stride, free + (3L * s.Width));
+                T* z = TOp.Outputs > 1 ? s.Z.Elements.Target(row * s.Z.Stride, free + (4L * s.Width)) : null;
+                Map(s.Op, a, b, c, y, z, s.Width);
+                s.Y.Elements.Write(y, row * s.Y.Stride, s.Width);
+                if (TOp.Outputs > 1)
+                {
+                    s.Z.Elements.Write(z, row * s.Z.Stride, s.Width);
+                }
+            }
+        }
 
         private static void Run(State<TOp> s, long begin, long end)
         {

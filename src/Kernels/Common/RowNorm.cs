@@ -36,6 +36,7 @@ internal static unsafe class RowNorm<T, TCentering>
             Rstd = rstd?.Pointer ?? 0,
             Eps = eps,
             Width = Check.Columns(x),
+            YStride = Stride(y),
         };
         CpuParallel.ForRange(Check.Rows(x), RowLoop.Grain(state.Width), state, static (s, begin, end) =>
         {
@@ -46,14 +47,14 @@ internal static unsafe class RowNorm<T, TCentering>
             for (long row = begin; row < end; row++)
             {
                 T* x = s.X.Read(row * width, width, scratch.Pointer + (2L * width));
-                T* y = s.Y.Target(row * width, scratch.Pointer + (3L * width));
+                T* y = s.Y.Target(row * s.YStride, scratch.Pointer + (3L * width));
                 ForwardRow(s, row, x, w, b, y);
-                s.Y.Write(y, row * width, width);
+                s.Y.Write(y, row * s.YStride, width);
             }
         });
     }
 
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor? mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db)
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor? mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX)
     {
         if (x.Elements == 0 || (dx is null && dw is null && db is null))
         {
@@ -75,6 +76,8 @@ internal static unsafe class RowNorm<T, TCentering>
             Partials = weights ? (nint)partials.Pointer : 0,
             Sums = sums,
             Width = width,
+            DxStride = dx is null ? 0 : Stride(dx),
+            AddX = addX,
         };
         CpuParallel.ForRange(sums.Rows, sums.ChunkRows, state, static (s, begin, end) => BackwardChunk(s, begin, end));
         if (dw is not null)
@@ -87,6 +90,9 @@ internal static unsafe class RowNorm<T, TCentering>
             sums.AddTo(partials.Pointer, new FloatRows(db), width, width);
         }
     }
+
+    private static long Stride(Tensor tensor) =>
+        tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Check.Columns(tensor);
 
     private static void ForwardRow(in ForwardState s, long row, T* x, T* w, T* b, T* y)
     {
@@ -123,7 +129,7 @@ internal static unsafe class RowNorm<T, TCentering>
     private static void BackwardChunk(in BackwardState s, long begin, long end)
     {
         int width = s.Width;
-        using ScratchBuffer<T> scratch = Scratch.Rent<T>(6L * width);
+        using ScratchBuffer<T> scratch = Scratch.Rent<T>(7L * width);
         T* w = s.W.Read(0, width, scratch.Pointer);
 
         // Without a wish for them the sums go to scratch that nobody reads.
@@ -138,10 +144,22 @@ internal static unsafe class RowNorm<T, TCentering>
             Accumulate(dy, x, w, mean, rstd, sums, sums + width, width, out T meanG, out T meanGx);
             if (s.Dx.Exists)
             {
-                T* dx = s.Dx.Target(row * width, scratch.Pointer + (3L * width));
+                long at = row * s.DxStride;
                 var op = new InputGradient(Constant.Of(mean), Constant.Of(rstd), Constant.Of(meanG), Constant.Of(meanGx));
+                if (s.AddX)
+                {
+                    // dx itself may be the compute dtype's own memory: the new part goes to scratch first.
+                    T* part = scratch.Pointer + (6L * width);
+                    ElementLoop.Map(op, dy, x, w, part, null, width);
+                    T* old = s.Dx.Read(at, width, scratch.Pointer + (3L * width));
+                    ElementLoop.Map(default(ElementwiseCpu.AddOp), part, old, null, old, null, width);
+                    s.Dx.Write(old, at, width);
+                    continue;
+                }
+
+                T* dx = s.Dx.Target(at, scratch.Pointer + (3L * width));
                 ElementLoop.Map(op, dy, x, w, dx, null, width);
-                s.Dx.Write(dx, row * width, width);
+                s.Dx.Write(dx, at, width);
             }
         }
     }
@@ -193,6 +211,7 @@ internal static unsafe class RowNorm<T, TCentering>
         public nint Rstd;
         public float Eps;
         public int Width;
+        public long YStride;
     }
 
     private struct BackwardState
@@ -206,6 +225,8 @@ internal static unsafe class RowNorm<T, TCentering>
         public nint Partials;
         public ColumnSums<T> Sums;
         public int Width;
+        public long DxStride;
+        public bool AddX;
     }
 }
 

@@ -21,7 +21,7 @@ internal sealed class RowNormCuda(string op)
             return;
         }
 
-        bool vectors = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(y, columns) &&
+        bool vectors = CudaLaunch.AlignedRows(x, columns) && AlignedStrides(y, columns) &&
             CudaLaunch.Aligned(w.Pointer) && CudaLaunch.Aligned(CudaLaunch.PointerOf(b));
         _forward.Launch(
             x.Device,
@@ -35,6 +35,7 @@ internal sealed class RowNormCuda(string op)
                 Y = y.Pointer,
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = CudaLaunch.PointerOf(rstd),
+                YStride = Stride(y, columns),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
                 BType = b is null ? 0 : KernelTypes.Code(op, b),
@@ -44,7 +45,7 @@ internal sealed class RowNormCuda(string op)
             new KernelWork((2 * x.ByteLength) + w.ByteLength + (rstd?.ByteLength ?? 0), 4 * x.Elements));
     }
 
-    public void Backward(Tensor dy, Tensor x, Tensor w, Tensor? mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db)
+    public void Backward(Tensor dy, Tensor x, Tensor w, Tensor? mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX)
     {
         if (x.Elements == 0)
         {
@@ -60,7 +61,7 @@ internal sealed class RowNormCuda(string op)
 
         int columns = Check.Columns(x);
         bool vectors = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(dy, columns) &&
-            CudaLaunch.AlignedRows(dx, columns) && CudaLaunch.Aligned(w.Pointer);
+            AlignedStrides(dx, columns) && CudaLaunch.Aligned(w.Pointer);
         _backward.Launch(
             x.Device,
             x.DType,
@@ -73,12 +74,19 @@ internal sealed class RowNormCuda(string op)
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = rstd.Pointer,
                 Dx = dx.Pointer,
+                DxStride = Stride(dx, columns),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
+                Accumulate = addX ? 1 : 0,
                 Vectors = vectors ? 1 : 0,
             },
-            new KernelWork((3 * x.ByteLength) + w.ByteLength + rstd.ByteLength, 10 * x.Elements));
+            new KernelWork(((addX ? 4 : 3) * x.ByteLength) + w.ByteLength + rstd.ByteLength, 10 * x.Elements));
     }
+
+    private static long Stride(Tensor tensor, int columns) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : columns;
+
+    private static bool AlignedStrides(Tensor tensor, int columns) =>
+        CudaLaunch.AlignedRows(tensor, columns) && Stride(tensor, columns) * tensor.DType.Size() % 16 == 0;
 
     private static LaunchShape Shape(Tensor x, int columns, bool vectors) => LaunchShape.Blocks(
         Check.Rows(x), CudaLaunch.ThreadsFor(vectors ? columns * x.DType.Size() / 16 : columns));
@@ -132,6 +140,7 @@ internal sealed class RowNormCuda(string op)
         public nint Y;
         public nint Mean;
         public nint Rstd;
+        public long YStride;
         public int Columns;
         public int WType;
         public int BType;
@@ -148,8 +157,10 @@ internal sealed class RowNormCuda(string op)
         public nint Mean;
         public nint Rstd;
         public nint Dx;
+        public long DxStride;
         public int Columns;
         public int WType;
+        public int Accumulate;
         public int Vectors;
     }
 

@@ -5,6 +5,22 @@ namespace Engine.Kernels;
 /// <summary>Copies between tensors of one dtype and shape whose strides are free: transposes, slices, concatenation.</summary>
 public static class Copy
 {
+    /// <summary>The tensor without gaps: another share of it, or a copy where it has some. The caller disposes it.</summary>
+    public static Tensor Dense(Tensor x)
+    {
+        ArgumentNullException.ThrowIfNull(x);
+        if (x.IsContiguous)
+        {
+            return x.Share();
+        }
+
+        using var made = new Tentative();
+        Tensor dense = made.Add(x.EmptyLike());
+        Run(x, dense);
+        made.Keep();
+        return dense;
+    }
+
     /// <summary>y = x. Any dtype; equal shapes; any non-negative strides; the memory of the two does not overlap.</summary>
     /// <exception cref="ArgumentException">Dtype, shape or device differ.</exception>
     public static void Run(Tensor x, Tensor y)

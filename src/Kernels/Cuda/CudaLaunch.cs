@@ -40,6 +40,33 @@ internal static class CudaLaunch
         return LaunchShape.Blocks(Math.Min(CeilDiv(items, Threads), MostBlocks), Threads);
     }
 
+    /// <summary>Elements between the rows of a matrix; 0 for an absent tensor.</summary>
+    public static long RowStride(Tensor? tensor) => tensor is null ? 0 : tensor.Shape.Rank == 2 ? tensor.Strides[0] : 0;
+
+    /// <summary>
+    /// The loop over rows of <c>common/elementwise.cuh</c>: tensors of one shape without gaps are one row, else they are
+    /// matrices; whether all of them can be read 16 bytes at a time.
+    /// </summary>
+    public static (long Rows, long Columns, bool Vectors) Rows(params ReadOnlySpan<Tensor?> tensors)
+    {
+        bool dense = true;
+        bool aligned = true;
+        bool alignedRows = true;
+        Tensor? any = null;
+        foreach (Tensor? tensor in tensors)
+        {
+            if (tensor is not null)
+            {
+                any = tensor;
+                dense &= tensor.IsContiguous;
+                aligned &= Aligned(tensor.Pointer);
+                alignedRows &= RowStride(tensor) * tensor.DType.Size() % 16 == 0 && Check.Columns(tensor) * tensor.DType.Size() % 16 == 0;
+            }
+        }
+
+        return dense ? (1, any!.Elements, aligned) : (any!.Shape[0], any.Shape[1], aligned && alignedRows);
+    }
+
     /// <summary>
     /// Cuts rows into chunks for sums over rows: at most 256 chunks of at least 64 rows, by the number of rows alone, so that
     /// a sum has the same bits on every GPU.

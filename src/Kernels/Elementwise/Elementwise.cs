@@ -3,17 +3,22 @@ using Engine.Tensors;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Sums, products and scalings, element by element or against a vector of columns. All tensors are contiguous and f32, f64,
-/// bf16 or f16; arithmetic is f32, or f64 when a tensor is f64.
+/// Sums, products and scalings, element by element or against a vector of columns. All tensors are f32, f64, bf16 or f16, and
+/// contiguous; matrices may have gaps between their rows in <see cref="Add"/> and the ops with columns; arithmetic is f32, or f64 when a tensor is f64.
 /// </summary>
 public static class Elementwise
 {
-    /// <summary>y = a + b; three tensors of one dtype and shape; y may be a or b.</summary>
+    /// <summary>y = a + b; three tensors of one dtype and shape, matrices with gaps between their rows too; y may be a or b.</summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Add(Tensor a, Tensor b, Tensor y)
     {
         const string Op = "Elementwise.Add";
-        Three(Op, a, b, y);
+        Check.FloatStrided(Op, a);
+        Check.Rows(Op, a);
+        Check.Like(Op, b, a);
+        Check.Rows(Op, b);
+        Check.Like(Op, y, a);
+        Check.Rows(Op, y);
         switch (a.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -94,7 +99,8 @@ public static class Elementwise
     public static void AddBias(Tensor x, Tensor bias)
     {
         const string Op = "Elementwise.AddBias";
-        Check.Float(Op, x);
+        Check.FloatStrided(Op, x);
+        Check.Rows(Op, x);
         Check.Float(Op, bias);
         Check.Count(Op, bias, Check.Columns(x));
         Check.SameDevice(Op, bias, x);
@@ -119,7 +125,8 @@ public static class Elementwise
     public static void BiasGradient(Tensor dy, Tensor dBias)
     {
         const string Op = "Elementwise.BiasGradient";
-        Check.Float(Op, dy);
+        Check.FloatStrided(Op, dy);
+        Check.Rows(Op, dy);
         Check.Float(Op, dBias);
         Check.Count(Op, dBias, Check.Columns(dy));
         Check.SameDevice(Op, dBias, dy);
@@ -141,12 +148,13 @@ public static class Elementwise
     public static void ScaleColumns(Tensor x, Tensor s, Tensor y)
     {
         const string Op = "Elementwise.ScaleColumns";
-        Check.Float(Op, x);
+        Check.FloatStrided(Op, x);
+        Check.Rows(Op, x);
         Check.Float(Op, s);
         Check.Count(Op, s, Check.Columns(x));
         Check.SameDevice(Op, s, x);
         Check.Like(Op, y, x);
-        Check.Contiguous(Op, y);
+        Check.Rows(Op, y);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:

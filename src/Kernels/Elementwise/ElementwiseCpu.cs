@@ -7,7 +7,7 @@ namespace Engine.Kernels;
 
 internal static unsafe class ElementwiseCpu
 {
-    public static void Add(Tensor a, Tensor b, Tensor y) => ElementLoop.Run(default(AddOp), a, b, null, y);
+    public static void Add(Tensor a, Tensor b, Tensor y) => ElementLoop.RunRows(default(AddOp), a, b, null, y);
 
     public static void Multiply(Tensor a, Tensor b, Tensor y) => ElementLoop.Run(default(MultiplyOp), a, b, null, y);
 
@@ -30,6 +30,8 @@ internal static unsafe class ElementwiseCpu
             BiasGradient<float>(dy, dBias);
         }
     }
+
+    private static long Stride(Tensor tensor) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Check.Columns(tensor);
 
     private static bool Wide(Tensor x, Tensor columns) => x.DType == DType.F64 || columns.DType == DType.F64;
 
@@ -64,6 +66,8 @@ internal static unsafe class ElementwiseCpu
             Columns = new FloatRows(columns),
             Y = new FloatRows(y),
             Width = width,
+            XStride = Stride(x),
+            YStride = Stride(y),
         };
         CpuParallel.ForRange(Check.Rows(x), RowLoop.Grain(width), state, static (s, begin, end) =>
         {
@@ -73,10 +77,10 @@ internal static unsafe class ElementwiseCpu
             T* forY = forX + s.Width;
             for (long row = begin; row < end; row++)
             {
-                T* x = s.X.Read(row * s.Width, s.Width, forX);
-                T* y = s.Y.Target(row * s.Width, forY);
+                T* x = s.X.Read(row * s.XStride, s.Width, forX);
+                T* y = s.Y.Target(row * s.YStride, forY);
                 ElementLoop.Map(s.Op, x, columns, null, y, null, s.Width);
-                s.Y.Write(y, row * s.Width, s.Width);
+                s.Y.Write(y, row * s.YStride, s.Width);
             }
         });
     }
@@ -92,14 +96,14 @@ internal static unsafe class ElementwiseCpu
 
         var sums = new ColumnSums<T>(Check.Rows(dy), width);
         using ScratchBuffer<T> partials = Scratch.Rent<T>(sums.PartialElements);
-        var state = new GradientState { Y = new FloatRows(dy), Partials = (nint)partials.Pointer, Width = width, Rows = sums.Rows };
+        var state = new GradientState { Y = new FloatRows(dy), Partials = (nint)partials.Pointer, Width = width, Stride = Stride(dy), Rows = sums.Rows };
         CpuParallel.ForRange(sums.Rows, sums.ChunkRows, state, static (s, begin, end) =>
         {
             using ScratchBuffer<T> scratch = Scratch.Rent<T>(s.Width);
             T* partial = new ColumnSums<T>(s.Rows, s.Width).Partial((T*)s.Partials, begin);
             for (long row = begin; row < end; row++)
             {
-                T* y = s.Y.Read(row * s.Width, s.Width, scratch.Pointer);
+                T* y = s.Y.Read(row * s.Stride, s.Width, scratch.Pointer);
                 ElementLoop.Map(default(AddOp), partial, y, null, partial, null, s.Width);
             }
         });
@@ -173,6 +177,8 @@ internal static unsafe class ElementwiseCpu
         public FloatRows Columns;
         public FloatRows Y;
         public int Width;
+        public long XStride;
+        public long YStride;
     }
 
     private struct GradientState
@@ -181,5 +187,6 @@ internal static unsafe class ElementwiseCpu
         public nint Partials;
         public long Rows;
         public int Width;
+        public long Stride;
     }
 }

@@ -43,14 +43,22 @@ internal static class ElementwiseCuda
             dy.Device,
             dy.DType,
             new LaunchShape((uint)CudaLaunch.CeilDiv(columns, 32), (uint)chunks, 1, 256),
-            new GradientParams { Dy = dy.Pointer, Partial = partials.Pointer, Rows = rows, ChunkRows = chunkRows, Columns = columns },
+            new GradientParams
+            {
+                Dy = dy.Pointer,
+                Partial = partials.Pointer,
+                Stride = Stride(dy),
+                Rows = rows,
+                ChunkRows = chunkRows,
+                Columns = columns,
+            },
             new KernelWork(dy.ByteLength + partials.ByteLength, dy.Elements));
         s_biasSum.AddTo(partials, chunks, columns, dBias);
     }
 
     private static void Run(KernelFamily<Params> family, Tensor a, Tensor b, Tensor y, float s, int passes)
     {
-        bool vectors = CudaLaunch.Aligned(a.Pointer) && CudaLaunch.Aligned(b.Pointer) && CudaLaunch.Aligned(y.Pointer);
+        (long rows, long columns, bool vectors) = CudaLaunch.Rows(a, b, y);
         family.Launch(
             y.Device,
             y.DType,
@@ -61,12 +69,20 @@ internal static class ElementwiseCuda
                 B = b.Pointer,
                 Y = y.Pointer,
                 Count = y.Elements,
+                Rows = rows,
+                Columns = columns,
+                AStride = CudaLaunch.RowStride(a),
+                BStride = CudaLaunch.RowStride(b),
+                YStride = CudaLaunch.RowStride(y),
                 S = s,
                 BType = KernelTypes.Code("elementwise", b),
                 Vectors = vectors ? 1 : 0,
             },
             new KernelWork(passes * y.ByteLength, y.Elements));
     }
+
+    // Elements between rows; tensors of other ranks than 2 have no gaps.
+    private static long Stride(Tensor tensor) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Check.Columns(tensor);
 
     private static void WithColumns(KernelFamily<ColumnParams> family, Tensor x, Tensor columnValues, Tensor y)
     {
@@ -76,7 +92,8 @@ internal static class ElementwiseCuda
             return;
         }
 
-        bool vectors = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(y, columns) && CudaLaunch.Aligned(columnValues.Pointer);
+        bool vectors = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(y, columns) && CudaLaunch.Aligned(columnValues.Pointer) &&
+            Stride(x) * x.DType.Size() % 16 == 0 && Stride(y) * y.DType.Size() % 16 == 0;
         long rows = Check.Rows(x);
         family.Launch(
             x.Device,
@@ -87,6 +104,8 @@ internal static class ElementwiseCuda
                 X = x.Pointer,
                 B = columnValues.Pointer,
                 Y = y.Pointer,
+                XStride = Stride(x),
+                YStride = Stride(y),
                 Rows = rows,
                 Columns = columns,
                 BType = KernelTypes.Code("elementwise", columnValues),
@@ -102,6 +121,11 @@ internal static class ElementwiseCuda
         public nint B;
         public nint Y;
         public long Count;
+        public long Rows;
+        public long Columns;
+        public long AStride;
+        public long BStride;
+        public long YStride;
         public float S;
         public int BType;
         public int Vectors;
@@ -113,6 +137,8 @@ internal static class ElementwiseCuda
         public nint X;
         public nint B;
         public nint Y;
+        public long XStride;
+        public long YStride;
         public long Rows;
         public int Columns;
         public int BType;
@@ -124,6 +150,7 @@ internal static class ElementwiseCuda
     {
         public nint Dy;
         public nint Partial;
+        public long Stride;
         public long Rows;
         public long ChunkRows;
         public int Columns;

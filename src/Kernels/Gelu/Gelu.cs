@@ -12,7 +12,7 @@ namespace Engine.Kernels;
 /// </remarks>
 public static class Gelu
 {
-    /// <summary>y = gelu(x). Any shape, contiguous; f32, f64, bf16, f16; y may be x.</summary>
+    /// <summary>y = gelu(x). Any shape, contiguous, or matrices with gaps between their rows; f32, f64, bf16, f16; y may be x.</summary>
     /// <param name="x">Input.</param>
     /// <param name="tanh">True for the tanh form (<c>gelu_new</c>, <c>gelu_pytorch_tanh</c>), false for the exact form (<c>gelu</c>).</param>
     /// <param name="y">Output, like x.</param>
@@ -20,9 +20,10 @@ public static class Gelu
     public static void Forward(Tensor x, bool tanh, Tensor y)
     {
         const string Op = "Gelu.Forward";
-        Check.Float(Op, x);
+        Check.FloatStrided(Op, x);
+        Check.Rows(Op, x);
         Check.Like(Op, y, x);
-        Check.Contiguous(Op, y);
+        Check.Rows(Op, y);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -36,16 +37,17 @@ public static class Gelu
         }
     }
 
-    /// <summary>dx = dy·gelu′(x). Any shape, contiguous; f32, f64, bf16, f16; dx may be dy or x.</summary>
+    /// <summary>dx = dy·gelu′(x). Any shape, contiguous, or matrices with gaps between their rows; f32, f64, bf16, f16; dx may be dy or x.</summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Backward(Tensor dy, Tensor x, bool tanh, Tensor dx)
     {
         const string Op = "Gelu.Backward";
-        Check.Float(Op, x);
+        Check.FloatStrided(Op, x);
+        Check.Rows(Op, x);
         Check.Like(Op, dy, x);
-        Check.Contiguous(Op, dy);
+        Check.Rows(Op, dy);
         Check.Like(Op, dx, x);
-        Check.Contiguous(Op, dx);
+        Check.Rows(Op, dx);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:

@@ -13,11 +13,11 @@ internal static class GeluCpu
     {
         if (tanh)
         {
-            ElementLoop.Run(default(TanhForward), x, null, null, y);
+            ElementLoop.RunRows(default(TanhForward), x, null, null, y);
         }
         else
         {
-            ElementLoop.Run(default(ExactForward), x, null, null, y);
+            ElementLoop.RunRows(default(ExactForward), x, null, null, y);
         }
     }
 
@@ -25,11 +25,11 @@ internal static class GeluCpu
     {
         if (tanh)
         {
-            ElementLoop.Run(default(TanhBackward), dy, x, null, dx);
+            ElementLoop.RunRows(default(TanhBackward), dy, x, null, dx);
         }
         else
         {
-            ElementLoop.Run(default(ExactBackward), dy, x, null, dx);
+            ElementLoop.RunRows(default(ExactBackward), dy, x, null, dx);
         }
     }
 

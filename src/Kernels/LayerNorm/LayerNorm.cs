@@ -17,7 +17,7 @@ public static class LayerNorm
     /// <param name="w">[C], any float dtype.</param>
     /// <param name="b">[C], any float dtype, or null for none.</param>
     /// <param name="eps">Added to the variance.</param>
-    /// <param name="y">Like x; may be x when no backward follows.</param>
+    /// <param name="y">Like x, but a matrix may have gaps between its rows; may be x when no backward follows.</param>
     /// <param name="mean">One for each row: f64 when x is f64, else f32; null when no backward follows.</param>
     /// <param name="rstd">Like mean.</param>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
@@ -27,7 +27,7 @@ public static class LayerNorm
         Check.Float(Op, x);
         Check.ForColumns(Op, w, x, nameof(w));
         Check.Like(Op, y, x);
-        Check.Contiguous(Op, y);
+        Check.Rows(Op, y);
         if (b is not null)
         {
             Check.ForColumns(Op, b, x, nameof(b));
@@ -54,11 +54,12 @@ public static class LayerNorm
     /// <param name="w">[C], any float dtype.</param>
     /// <param name="mean">The forward's.</param>
     /// <param name="rstd">The forward's.</param>
-    /// <param name="dx">Like x, overwritten; may be dy; null when not needed.</param>
+    /// <param name="dx">Like x, but a matrix may have gaps between its rows; may be dy; null when not needed.</param>
     /// <param name="dw">[C], any float dtype, added to; null when not needed.</param>
     /// <param name="db">[C], any float dtype, added to; null when not needed.</param>
+    /// <param name="addX">Whether dx is added to, in the compute dtype before its one rounding, instead of overwritten; then it is not dy.</param>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db)
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX = false)
     {
         const string Op = "LayerNorm.Backward";
         Check.Float(Op, x);
@@ -72,7 +73,7 @@ public static class LayerNorm
         if (dx is not null)
         {
             Check.Like(Op, dx, x);
-            Check.Contiguous(Op, dx);
+            Check.Rows(Op, dx);
         }
 
         if (dw is not null)
@@ -88,10 +89,10 @@ public static class LayerNorm
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
-                LayerNormCpu.Backward(dy, x, w, mean, rstd, dx, dw, db);
+                LayerNormCpu.Backward(dy, x, w, mean, rstd, dx, dw, db, addX);
                 break;
             case DeviceKind.Cuda:
-                LayerNormCuda.Backward(dy, x, w, mean, rstd, dx, dw, db);
+                LayerNormCuda.Backward(dy, x, w, mean, rstd, dx, dw, db, addX);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

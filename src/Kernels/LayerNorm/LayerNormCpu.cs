@@ -16,15 +16,15 @@ internal static class LayerNormCpu
         }
     }
 
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db)
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX)
     {
         if (x.DType == DType.F64)
         {
-            RowNorm<double, Centering>.Backward(dy, x, w, mean, rstd, dx, dw, db);
+            RowNorm<double, Centering>.Backward(dy, x, w, mean, rstd, dx, dw, db, addX);
         }
         else
         {
-            RowNorm<float, Centering>.Backward(dy, x, w, mean, rstd, dx, dw, db);
+            RowNorm<float, Centering>.Backward(dy, x, w, mean, rstd, dx, dw, db, addX);
         }
     }
 

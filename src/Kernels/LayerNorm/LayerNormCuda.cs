@@ -9,6 +9,6 @@ internal static class LayerNormCuda
     public static void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd) =>
         s_norm.Forward(x, w, b, eps, y, mean, rstd);
 
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db) =>
-        s_norm.Backward(dy, x, w, mean, rstd, dx, dw, db);
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX) =>
+        s_norm.Backward(dy, x, w, mean, rstd, dx, dw, db, addX);
 }

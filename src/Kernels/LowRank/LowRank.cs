@@ -14,7 +14,7 @@ namespace Engine.Kernels;
 /// A matrix of rank 2 may have a gap between its rows; a tensor of another rank is contiguous and R is the product of all
 /// extents but the last.
 /// </remarks>
-public static class LowRank
+public static partial class LowRank
 {
     /// <summary>y += scale·(x·Aᵀ)·Bᵀ.</summary>
     /// <param name="x">Input [R, K].</param>

@@ -4,7 +4,7 @@ using Engine.Tensors;
 namespace Engine.Kernels;
 
 /// <summary>The low-rank path on the CPU: skinny products through <see cref="CpuGemm"/> with s in the compute dtype between them.</summary>
-internal static unsafe class LowRankCpu
+internal static unsafe partial class LowRankCpu
 {
     // A group with less work than this runs faster on one core than spread over several.
     private const long SmallGroupFlops = 1 << 20;

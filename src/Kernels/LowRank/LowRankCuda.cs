@@ -6,7 +6,7 @@ namespace Engine.Kernels;
 /// The low-rank path on CUDA: products of the library in the activations' dtype with fp32 accumulation. A, B and s are
 /// converted to that dtype where theirs differs (they are small); between the products s and ds are rounded to it.
 /// </summary>
-internal static class LowRankCuda
+internal static partial class LowRankCuda
 {
     /// <summary>The arguments have been checked; <paramref name="s"/> may be absent.</summary>
     public static void Forward(Tensor x, Tensor a, Tensor b, float scale, Tensor y, Tensor? s)

@@ -15,7 +15,7 @@ public static class RmsNorm
     /// <param name="x">[…, C], contiguous, f32, f64, bf16 or f16.</param>
     /// <param name="w">[C], any float dtype.</param>
     /// <param name="eps">Added to the mean square.</param>
-    /// <param name="y">Like x; may be x when no backward follows.</param>
+    /// <param name="y">Like x, but a matrix may have gaps between its rows; may be x when no backward follows.</param>
     /// <param name="rstd">One for each row: f64 when x is f64, else f32; null when no backward follows.</param>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Forward(Tensor x, Tensor w, float eps, Tensor y, Tensor? rstd)
@@ -24,7 +24,7 @@ public static class RmsNorm
         Check.Float(Op, x);
         Check.ForColumns(Op, w, x, nameof(w));
         Check.Like(Op, y, x);
-        Check.Contiguous(Op, y);
+        Check.Rows(Op, y);
         Check.ForRows(Op, rstd, x, nameof(rstd));
         switch (x.Device.Kind)
         {
@@ -44,10 +44,11 @@ public static class RmsNorm
     /// <param name="x">The forward's input.</param>
     /// <param name="w">[C], any float dtype.</param>
     /// <param name="rstd">The forward's.</param>
-    /// <param name="dx">Like x, overwritten; may be dy; null when not needed.</param>
+    /// <param name="dx">Like x, but a matrix may have gaps between its rows; may be dy; null when not needed.</param>
     /// <param name="dw">[C], any float dtype, added to; null when not needed.</param>
+    /// <param name="addX">Whether dx is added to, in the compute dtype before its one rounding, instead of overwritten; then it is not dy.</param>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw)
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw, bool addX = false)
     {
         const string Op = "RmsNorm.Backward";
         Check.Float(Op, x);
@@ -59,7 +60,7 @@ public static class RmsNorm
         if (dx is not null)
         {
             Check.Like(Op, dx, x);
-            Check.Contiguous(Op, dx);
+            Check.Rows(Op, dx);
         }
 
         if (dw is not null)
@@ -70,10 +71,10 @@ public static class RmsNorm
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
-                RmsNormCpu.Backward(dy, x, w, rstd, dx, dw);
+                RmsNormCpu.Backward(dy, x, w, rstd, dx, dw, addX);
                 break;
             case DeviceKind.Cuda:
-                RmsNormCuda.Backward(dy, x, w, rstd, dx, dw);
+                RmsNormCuda.Backward(dy, x, w, rstd, dx, dw, addX);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

@@ -16,15 +16,15 @@ internal static class RmsNormCpu
         }
     }
 
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw)
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw, bool addX)
     {
         if (x.DType == DType.F64)
         {
-            RowNorm<double, Centering>.Backward(dy, x, w, null, rstd, dx, dw, null);
+            RowNorm<double, Centering>.Backward(dy, x, w, null, rstd, dx, dw, null, addX);
         }
         else
         {
-            RowNorm<float, Centering>.Backward(dy, x, w, null, rstd, dx, dw, null);
+            RowNorm<float, Centering>.Backward(dy, x, w, null, rstd, dx, dw, null, addX);
         }
     }
 

@@ -9,6 +9,6 @@ internal static class RmsNormCuda
     public static void Forward(Tensor x, Tensor w, float eps, Tensor y, Tensor? rstd) =>
         s_norm.Forward(x, w, null, eps, y, null, rstd);
 
-    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw) =>
-        s_norm.Backward(dy, x, w, null, rstd, dx, dw, null);
+    public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw, bool addX) =>
+        s_norm.Backward(dy, x, w, null, rstd, dx, dw, null, addX);
 }

@@ -8,14 +8,15 @@ namespace Engine.Kernels;
 /// </summary>
 public static class Silu
 {
-    /// <summary>y = x·σ(x). Any shape, contiguous; f32, f64, bf16, f16; y may be x.</summary>
+    /// <summary>y = x·σ(x). Any shape, contiguous, or matrices with gaps between their rows; f32, f64, bf16, f16; y may be x.</summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Forward(Tensor x, Tensor y)
     {
         const string Op = "Silu.Forward";
-        Check.Float(Op, x);
+        Check.FloatStrided(Op, x);
+        Check.Rows(Op, x);
         Check.Like(Op, y, x);
-        Check.Contiguous(Op, y);
+        Check.Rows(Op, y);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -29,16 +30,17 @@ public static class Silu
         }
     }
 
-    /// <summary>dx = dy·silu′(x). Any shape, contiguous; f32, f64, bf16, f16; dx may be dy or x.</summary>
+    /// <summary>dx = dy·silu′(x). Any shape, contiguous, or matrices with gaps between their rows; f32, f64, bf16, f16; dx may be dy or x.</summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Backward(Tensor dy, Tensor x, Tensor dx)
     {
         const string Op = "Silu.Backward";
-        Check.Float(Op, x);
+        Check.FloatStrided(Op, x);
+        Check.Rows(Op, x);
         Check.Like(Op, dy, x);
-        Check.Contiguous(Op, dy);
+        Check.Rows(Op, dy);
         Check.Like(Op, dx, x);
-        Check.Contiguous(Op, dx);
+        Check.Rows(Op, dx);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:

@@ -6,9 +6,9 @@ namespace Engine.Kernels;
 
 internal static class SiluCpu
 {
-    public static void Forward(Tensor x, Tensor y) => ElementLoop.Run(default(ForwardOp), x, null, null, y);
+    public static void Forward(Tensor x, Tensor y) => ElementLoop.RunRows(default(ForwardOp), x, null, null, y);
 
-    public static void Backward(Tensor dy, Tensor x, Tensor dx) => ElementLoop.Run(default(BackwardOp), dy, x, null, dx);
+    public static void Backward(Tensor dy, Tensor x, Tensor dx) => ElementLoop.RunRows(default(BackwardOp), dy, x, null, dx);
 
     /// <summary>silu(x) and its derivative.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

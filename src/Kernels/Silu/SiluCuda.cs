@@ -16,12 +16,23 @@ internal static class SiluCuda
 
     private static void Run(KernelFamily<Params> family, Tensor? dy, Tensor x, Tensor y)
     {
-        bool vectors = CudaLaunch.Aligned(x.Pointer) && CudaLaunch.Aligned(y.Pointer) && CudaLaunch.Aligned(CudaLaunch.PointerOf(dy));
+        (long rows, long columns, bool vectors) = CudaLaunch.Rows(dy, x, y);
         family.Launch(
             x.Device,
             x.DType,
             CudaLaunch.Elements(x.Elements, x.DType, vectors),
-            new Params { Dy = CudaLaunch.PointerOf(dy), X = x.Pointer, Y = y.Pointer, Count = x.Elements, Vectors = vectors ? 1 : 0 },
+            new Params
+            {
+                Dy = CudaLaunch.PointerOf(dy),
+                X = x.Pointer,
+                Y = y.Pointer,
+                Rows = rows,
+                Columns = columns,
+                DyStride = CudaLaunch.RowStride(dy),
+                XStride = CudaLaunch.RowStride(x),
+                YStride = CudaLaunch.RowStride(y),
+                Vectors = vectors ? 1 : 0,
+            },
             new KernelWork((dy is null ? 2 : 3) * x.ByteLength, 6 * x.Elements));
     }
 
@@ -31,7 +42,11 @@ internal static class SiluCuda
         public nint Dy;
         public nint X;
         public nint Y;
-        public long Count;
+        public long Rows;
+        public long Columns;
+        public long DyStride;
+        public long XStride;
+        public long YStride;
         public int Vectors;
     }
 }

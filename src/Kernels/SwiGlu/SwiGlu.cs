@@ -8,16 +8,17 @@ namespace Engine.Kernels;
 /// </summary>
 public static class SwiGlu
 {
-    /// <summary>y = silu(gate)·up. Any shape, contiguous; f32, f64, bf16, f16; y may be gate or up.</summary>
+    /// <summary>y = silu(gate)·up. Any shape, contiguous, or matrices with gaps between their rows; f32, f64, bf16, f16; y may be gate or up.</summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Forward(Tensor gate, Tensor up, Tensor y)
     {
         const string Op = "SwiGlu.Forward";
-        Check.Float(Op, gate);
+        Check.FloatStrided(Op, gate);
+        Check.Rows(Op, gate);
         Check.Like(Op, up, gate);
-        Check.Contiguous(Op, up);
+        Check.Rows(Op, up);
         Check.Like(Op, y, gate);
-        Check.Contiguous(Op, y);
+        Check.Rows(Op, y);
         switch (gate.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -32,22 +33,23 @@ public static class SwiGlu
     }
 
     /// <summary>
-    /// The gradients of both inputs. Any shape, contiguous; f32, f64, bf16, f16; dGate and dUp are different tensors, each
-    /// may be one of the inputs.
+    /// The gradients of both inputs. Any shape, contiguous, or matrices with gaps between their rows; f32, f64, bf16, f16; dGate
+    /// and dUp are different tensors, each may be one of the inputs.
     /// </summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Backward(Tensor dy, Tensor gate, Tensor up, Tensor dGate, Tensor dUp)
     {
         const string Op = "SwiGlu.Backward";
-        Check.Float(Op, gate);
+        Check.FloatStrided(Op, gate);
+        Check.Rows(Op, gate);
         Check.Like(Op, up, gate);
-        Check.Contiguous(Op, up);
+        Check.Rows(Op, up);
         Check.Like(Op, dy, gate);
-        Check.Contiguous(Op, dy);
+        Check.Rows(Op, dy);
         Check.Like(Op, dGate, gate);
-        Check.Contiguous(Op, dGate);
+        Check.Rows(Op, dGate);
         Check.Like(Op, dUp, gate);
-        Check.Contiguous(Op, dUp);
+        Check.Rows(Op, dUp);
         switch (gate.Device.Kind)
         {
             case DeviceKind.Cpu:

@@ -7,10 +7,10 @@ namespace Engine.Kernels;
 internal static class SwiGluCpu
 {
     public static void Forward(Tensor gate, Tensor up, Tensor y) =>
-        ElementLoop.Run(default(ForwardOp), gate, up, null, y);
+        ElementLoop.RunRows(default(ForwardOp), gate, up, null, y);
 
     public static void Backward(Tensor dy, Tensor gate, Tensor up, Tensor dGate, Tensor dUp) =>
-        ElementLoop.Run(default(BackwardOp), dy, gate, up, dGate, dUp);
+        ElementLoop.RunRows(default(BackwardOp), dy, gate, up, dGate, dUp);
 
     private readonly struct ForwardOp : IElementOp
     {

@@ -16,8 +16,7 @@ internal static class SwiGluCuda
 
     private static void Run(KernelFamily<Params> family, Tensor? dy, Tensor gate, Tensor up, Tensor y, Tensor? du, int passes)
     {
-        bool vectors = CudaLaunch.Aligned(gate.Pointer) && CudaLaunch.Aligned(up.Pointer) && CudaLaunch.Aligned(y.Pointer) &&
-            CudaLaunch.Aligned(CudaLaunch.PointerOf(dy)) && CudaLaunch.Aligned(CudaLaunch.PointerOf(du));
+        (long rows, long columns, bool vectors) = CudaLaunch.Rows(dy, gate, up, y, du);
         family.Launch(
             gate.Device,
             gate.DType,
@@ -29,7 +28,13 @@ internal static class SwiGluCuda
                 Up = up.Pointer,
                 Y = y.Pointer,
                 Du = CudaLaunch.PointerOf(du),
-                Count = gate.Elements,
+                Rows = rows,
+                Columns = columns,
+                DyStride = CudaLaunch.RowStride(dy),
+                GateStride = CudaLaunch.RowStride(gate),
+                UpStride = CudaLaunch.RowStride(up),
+                YStride = CudaLaunch.RowStride(y),
+                DuStride = CudaLaunch.RowStride(du),
                 Vectors = vectors ? 1 : 0,
             },
             new KernelWork(passes * gate.ByteLength, 4 * passes * gate.Elements));
@@ -43,7 +48,13 @@ internal static class SwiGluCuda
         public nint Up;
         public nint Y;
         public nint Du;
-        public long Count;
+        public long Rows;
+        public long Columns;
+        public long DyStride;
+        public long GateStride;
+        public long UpStride;
+        public long YStride;
+        public long DuStride;
         public int Vectors;
     }
 }

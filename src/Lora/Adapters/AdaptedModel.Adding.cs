@@ -44,7 +44,7 @@ public sealed partial class AdaptedModel
 
             foreach (string parameter in CopiedParameters(config, match))
             {
-                copies.Add(parameter, new Variable(Original(parameter).Value.Clone(), name: parameter));
+                copies.Add(parameter, new Variable(CopyOf(Original(parameter).Value), name: parameter));
             }
         }
         catch
@@ -151,7 +151,8 @@ public sealed partial class AdaptedModel
     {
         // PEFT starts the magnitude at the norm of the adapted weight; with B = 0 that is the base weight's.
         Tensor norm = Tensor.Empty([target.Module.OutFeatures], AdapterDType, Base.Device);
-        Dora.WeightNorm(weight, a, b, (float)target.Scale, isTransposed, norm);
+        using Tensor dense = Copy.Dense(weight);
+        Dora.WeightNorm(dense, a, b, (float)target.Scale, isTransposed, norm);
         return new Variable(norm, name: $"{target.Module.Path}.lora_magnitude_vector");
     }
 
@@ -192,16 +193,27 @@ public sealed partial class AdaptedModel
             OutputMajor(weight, linear.IsTransposed), linear.OutFeatures, linear.InFeatures, rank, target.Scale);
         Tensor ta = LoraInitializer.ToTensor(a, [rank, linear.InFeatures], AdapterDType, Base.Device);
         Tensor tb = LoraInitializer.ToTensor(b, [linear.OutFeatures, rank], AdapterDType, Base.Device);
-        var start = new PissaStart(new Variable(weight.Clone(), name: $"{linear.Path}.weight"), ta, tb);
+        var start = new PissaStart(new Variable(CopyOf(weight), name: $"{linear.Path}.weight"), ta, tb);
         Kernels.Merge.Apply(start.Residual.Value, ta, tb, -(float)target.Scale, linear.IsTransposed);
         return start;
+    }
+
+    // A copy without the gaps that a weight beside adapters has.
+    private static Tensor CopyOf(Tensor tensor)
+    {
+        using var made = new Tentative();
+        Tensor copy = made.Add(tensor.EmptyLike());
+        Copy.Run(tensor, copy);
+        made.Keep();
+        return copy;
     }
 
     // A weight as [out, in] floats on the host.
     private static float[] OutputMajor(Tensor weight, bool isTransposed)
     {
-        using Tensor f32 = weight.EmptyLike(DType.F32);
-        Cast.Run(weight, f32);
+        using Tensor dense = Copy.Dense(weight);
+        using Tensor f32 = dense.EmptyLike(DType.F32);
+        Cast.Run(dense, f32);
         float[] values = f32.ToArray<float>();
         if (!isTransposed)
         {

@@ -36,6 +36,11 @@ public sealed partial class AdaptedModel
         Base.Device.InvalidateGraphs();
         _selection.Active = null;
         _merged = [];
+        foreach (LinearStack stack in Base.Stacks.Where(_ => sources is [{ Adapter.Config.UseDora: true }]))
+        {
+            MakeDense(stack);
+        }
+
         foreach (LinearModule linear in Base.Linears)
         {
             (LoraLayer Layer, double Weight)[] layers = _linears.TryGetValue(linear.Path, out LoraLinear? adapted)

@@ -10,6 +10,8 @@ namespace Engine.Lora;
 /// </summary>
 public sealed partial class AdaptedModel : IDisposable
 {
+    private static readonly (string Parameter, Variable Value)[] s_none = [];
+
     private readonly AdapterSelection _selection = new();
     private readonly Dictionary<string, LoraLinear> _linears = new(StringComparer.Ordinal);
     private readonly Dictionary<string, LinearModule> _modules;
@@ -25,6 +27,7 @@ public sealed partial class AdaptedModel : IDisposable
         Base = model;
         _modules = model.Linears.ToDictionary(l => l.Path, StringComparer.Ordinal);
         _slots = new ParameterSlots(model);
+        model.Prepare = PutAdaptersBesideWeights;
         Modules = Describe(model);
     }
 
@@ -58,15 +61,21 @@ public sealed partial class AdaptedModel : IDisposable
         RestoreDisplaced();
         _selection.Mixed = null;
         _selection.Active = adapter;
-        if (adapter is not { HasStandIns: true })
-        {
-            return;
-        }
-
-        foreach ((string parameter, Variable value) in adapter.StandIns)
+        foreach ((string parameter, Variable value) in adapter is { HasStandIns: true } ? adapter.StandIns : s_none)
         {
             _displaced.Add(parameter, _slots[parameter]);
             _slots[parameter] = value;
+        }
+
+        try
+        {
+            LayOut(adapter);
+        }
+        catch
+        {
+            RestoreDisplaced();
+            _selection.Active = null;
+            throw;
         }
     }
 
@@ -110,6 +119,7 @@ public sealed partial class AdaptedModel : IDisposable
         }
 
         _adapters.Remove(name);
+        Forget(adapter);
         adapter.Dispose();
     }
 
@@ -137,6 +147,11 @@ public sealed partial class AdaptedModel : IDisposable
     public IReadOnlyList<Variable> TrainBase()
     {
         Activate(null);
+        foreach (LinearStack stack in Base.Stacks)
+        {
+            MakeDense(stack);
+        }
+
         Variable[] trained = [.. Base.Parameters.Values];
         foreach (Variable parameter in trained)
         {
@@ -157,6 +172,7 @@ public sealed partial class AdaptedModel : IDisposable
     public void Dispose()
     {
         RestoreDisplaced();
+        DisposeLayouts();
         foreach (LoraAdapter adapter in _adapters.Values)
         {
             adapter.Dispose();

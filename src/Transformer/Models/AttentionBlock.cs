@@ -24,10 +24,10 @@ internal sealed class AttentionBlock
     /// <summary>Factor on q·k.</summary>
     public required float Scale { get; init; }
 
-    /// <summary>q, k, v; or one fused projection [R, 3·D].</summary>
-    public required LinearModule[] Projections { get; init; }
+    /// <summary>q, k and v, or one fused projection: rows [(H + 2·Hkv)·D] either way.</summary>
+    public required LinearStack Projections { get; init; }
 
-    public required LinearModule Output { get; init; }
+    public required LinearStack Output { get; init; }
 
     public NormModule? QueryNorm { get; init; }
 
@@ -38,78 +38,80 @@ internal sealed class AttentionBlock
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
         using Device.RangeScope range = batch.Device.Range("attention");
-        using Variable o = Projections.Length == 1 ? AttendFused(tape, batch, x) : AttendSeparate(tape, batch, x);
-        using Variable rows = tape.Reshape(o, batch.Batch * batch.Length, Heads * HeadDim);
-        return Output.Forward(tape, batch, rows);
+        using Variable fused = Projections.Forward(tape, batch, x);
+        using Variable o = QueryNorm is null && KeyNorm is null ? AttendFused(tape, batch, fused) : AttendSeparate(tape, batch, fused);
+        return Output.Forward(tape, batch, o);
     }
 
-    private Variable AttendFused(Tape tape, BatchContext batch, Variable x)
+    private Variable AttendFused(Tape tape, BatchContext batch, Variable fused)
     {
-        using Variable fused = Shaped(tape, batch, Projections[0].Forward(tape, batch, x), Heads + (2 * KeyValueHeads), null);
-        if (batch.Cache is null)
-        {
-            return tape.Attention(fused, Heads, KeyValueHeads, batch.KeyStart(Window), Scale);
-        }
-
-        using Tensor q = fused.Value.Slice(2, 0, Heads);
-        using Tensor k = fused.Value.Slice(2, Heads, KeyValueHeads);
-        using Tensor v = fused.Value.Slice(2, Heads + KeyValueHeads, KeyValueHeads);
-        return AttendCached(batch, batch.Cache, q, k, v);
-    }
-
-    private Variable AttendSeparate(Tape tape, BatchContext batch, Variable x)
-    {
-        using Variable q = Rotated(tape, batch, Shaped(tape, batch, Projections[0].Forward(tape, batch, x), Heads, QueryNorm));
-        using Variable k = Rotated(tape, batch, Shaped(tape, batch, Projections[1].Forward(tape, batch, x), KeyValueHeads, KeyNorm));
-        using Variable v = Shaped(tape, batch, Projections[2].Forward(tape, batch, x), KeyValueHeads, null);
+        using Variable rotated = Rotated(tape, batch, fused, Heads + KeyValueHeads);
         return batch.Cache is null
-            ? tape.Attention(q, k, v, batch.KeyStart(Window), Scale)
-            : AttendCached(batch, batch.Cache, q.Value, k.Value, v.Value);
+            ? tape.Attention(rotated, Heads, KeyValueHeads, batch.KeyStart(Window), Scale, Output.Border)
+            : AttendCached(
+                batch,
+                batch.Cache,
+                HeadsOf(batch, rotated, 0, Heads),
+                HeadsOf(batch, rotated, Heads, KeyValueHeads),
+                HeadsOf(batch, rotated, Heads + KeyValueHeads, KeyValueHeads));
     }
 
-    // [R, heads·D] → [B,T,heads,D], each head normalised on the way where the model has such norms. Uses x up.
-    private Variable Shaped(Tape tape, BatchContext batch, Variable x, int heads, NormModule? norm)
+    // Where q and k have norms of their own they leave the fused rows.
+    private Variable AttendSeparate(Tape tape, BatchContext batch, Variable fused)
     {
-        using (x)
-        {
-            if (norm is null)
-            {
-                return tape.Reshape(x, batch.Batch, batch.Length, heads, HeadDim);
-            }
+        using Variable q = Normed(tape, batch, fused, 0, Heads, QueryNorm);
+        using Variable k = Normed(tape, batch, fused, Heads, KeyValueHeads, KeyNorm);
+        using Variable v = tape.Columns(fused, (Heads + KeyValueHeads) * HeadDim, KeyValueHeads * HeadDim);
+        return batch.Cache is null
+            ? tape.Attention(q, k, v, Heads, KeyValueHeads, batch.KeyStart(Window), Scale, Output.Border)
+            : AttendCached(
+                batch, batch.Cache, HeadsOf(batch, q, 0, Heads), HeadsOf(batch, k, 0, KeyValueHeads), HeadsOf(batch, v, 0, KeyValueHeads));
+    }
 
-            using Variable perHead = tape.Reshape(x, batch.Batch * batch.Length * heads, HeadDim);
+    // Some heads' columns as rows of their own, each head normalised and rotated.
+    private Variable Normed(Tape tape, BatchContext batch, Variable fused, int first, int heads, NormModule? norm)
+    {
+        Variable rows = tape.Columns(fused, first * HeadDim, heads * HeadDim);
+        if (norm is not null)
+        {
+            using Variable plain = rows;
+            using Variable perHead = tape.Reshape(plain, batch.Batch * batch.Length * heads, HeadDim);
             using Variable normed = norm.Forward(tape, perHead);
-            return tape.Reshape(normed, batch.Batch, batch.Length, heads, HeadDim);
+            rows = tape.Reshape(normed, batch.Batch * batch.Length, heads * HeadDim);
+        }
+
+        using (rows)
+        {
+            return Rotated(tape, batch, rows, heads);
         }
     }
 
-    private Variable Rotated(Tape tape, BatchContext batch, Variable x)
-    {
-        if (Rotary is null)
-        {
-            return x;
-        }
+    private Variable Rotated(Tape tape, BatchContext batch, Variable x, int heads) => Rotary is null
+        ? tape.Same(x)
+        : tape.Rope(x, heads, HeadDim, Rotary.Cos(x.Value), Rotary.Sin(x.Value), batch.Positions);
 
-        using (x)
-        {
-            return tape.Rope(x, Rotary.Cos(x.Value), Rotary.Sin(x.Value), batch.Positions);
-        }
-    }
+    private Tensor HeadsOf(BatchContext batch, Variable rows, int first, int heads) =>
+        rows.Value.Heads(batch.Batch, batch.Length, first, heads, HeadDim);
 
+    // Takes q, k and v over, [B,T,heads,D].
     private Variable AttendCached(BatchContext batch, KvCache cache, Tensor q, Tensor k, Tensor v)
     {
-        Tensor o = q.EmptyLike();
+        using Tensor queries = q;
+        using Tensor newKeys = k;
+        using Tensor newValues = v;
+        Tensor o = Tensor.EmptyBordered([batch.Batch * batch.Length, Heads * HeadDim], Output.Border, q.DType, q.Device);
+        using Tensor result = o.Heads(batch.Batch, batch.Length, 0, Heads, HeadDim);
         if (batch.CachePosition is { } position)
         {
-            using Tensor allKeys = cache.PutKeys(Layer, k, position);
-            using Tensor allValues = cache.PutValues(Layer, v, position);
-            Attention.Decode(q, allKeys, allValues, batch.KeyStart(Window), batch.CacheLength!, Scale, o);
+            using Tensor allKeys = cache.PutKeys(Layer, newKeys, position);
+            using Tensor allValues = cache.PutValues(Layer, newValues, position);
+            Attention.Decode(queries, allKeys, allValues, batch.KeyStart(Window), batch.CacheLength!, Scale, result);
             return Tape.Constant(o);
         }
 
-        using Tensor keys = cache.AppendKeys(Layer, k);
-        using Tensor values = cache.AppendValues(Layer, v);
-        Attention.Forward(q, keys, values, batch.KeyStart(Window), cache.Length, Scale, o, null);
+        using Tensor keys = cache.AppendKeys(Layer, newKeys);
+        using Tensor values = cache.AppendValues(Layer, newValues);
+        Attention.Forward(queries, keys, values, batch.KeyStart(Window), cache.Length, Scale, result, null);
         return Tape.Constant(o);
     }
 }

@@ -17,16 +17,19 @@ internal sealed class DecoderBlock
 
     public required MlpBlock Mlp { get; init; }
 
+    /// <summary>The linears by the inputs they share, in order of the computation.</summary>
+    public IEnumerable<LinearStack> Stacks => [Attention.Projections, Attention.Output, Mlp.Inputs, Mlp.Down];
+
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
         using Device.RangeScope range = batch.Device.Range(Name);
-        using Variable attended = Residual(tape, x, normed => Attention.Forward(tape, batch, normed), AttentionNorm);
-        return Residual(tape, attended, normed => Mlp.Forward(tape, batch, normed), MlpNorm);
+        using Variable attended = Residual(tape, x, normed => Attention.Forward(tape, batch, normed), AttentionNorm, Attention.Projections.Border);
+        return Residual(tape, attended, normed => Mlp.Forward(tape, batch, normed), MlpNorm, Mlp.Inputs.Border);
     }
 
-    private static Variable Residual(Tape tape, Variable x, Func<Variable, Variable> inner, NormModule norm)
+    private static Variable Residual(Tape tape, Variable x, Func<Variable, Variable> inner, NormModule norm, int border)
     {
-        using Variable normed = norm.Forward(tape, x);
+        using Variable normed = norm.Forward(tape, x, border);
         using Variable branch = inner(normed);
         return tape.Add(x, branch);
     }

@@ -55,8 +55,8 @@ internal sealed class DecoderBuilder(ModelConfig config, IParameterSource source
                 HeadDim = config.HeadDim,
                 Window = config.WindowOf(layer),
                 Scale = (float)config.AttentionScale,
-                Projections = projections,
-                Output = Linear(_names.AttentionOutput(layer), queryWidth, config.HiddenSize, config.OutputBias),
+                Projections = new LinearStack(projections),
+                Output = new LinearStack(Linear(_names.AttentionOutput(layer), queryWidth, config.HiddenSize, config.OutputBias)),
                 QueryNorm = config.QkNorm ? Norm(_names.QueryNorm(layer), config.HeadDim) : null,
                 KeyNorm = config.QkNorm ? Norm(_names.KeyNorm(layer), config.HeadDim) : null,
                 Rotary = _rotary,
@@ -65,12 +65,13 @@ internal sealed class DecoderBuilder(ModelConfig config, IParameterSource source
             Mlp = new MlpBlock
             {
                 Activation = config.Activation,
-                Gate = config.GatedMlp ? Linear(_names.Gate(layer), config.HiddenSize, config.IntermediateSize, config.MlpBias) : null,
-                Up = Linear(_names.Up(layer), config.HiddenSize, config.IntermediateSize, config.MlpBias),
-                Down = Linear(_names.Down(layer), config.IntermediateSize, config.HiddenSize, config.MlpBias),
+                Inputs = new LinearStack([.. MlpInputs(layer).Select(path => Linear(path, config.HiddenSize, config.IntermediateSize, config.MlpBias))]),
+                Down = new LinearStack(Linear(_names.Down(layer), config.IntermediateSize, config.HiddenSize, config.MlpBias)),
             },
         };
     }
+
+    private IEnumerable<string> MlpInputs(int layer) => config.GatedMlp ? [_names.Gate(layer), _names.Up(layer)] : [_names.Up(layer)];
 
     private EmbeddingModule Embedding(string path, int rows) => new(path, Parameter($"{path}.weight", [rows, config.HiddenSize]));
 

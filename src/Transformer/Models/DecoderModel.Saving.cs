@@ -68,8 +68,9 @@ public sealed partial class DecoderModel
 
         return new SafetensorsEntry(name, storage, shape, tensor.Elements * storage.Size(), stream =>
         {
-            using Tensor converted = tensor.EmptyLike(storage);
-            Cast.Run(tensor, converted);
+            using Tensor dense = Copy.Dense(tensor);
+            using Tensor converted = dense.EmptyLike(storage);
+            Cast.Run(dense, converted);
             SafetensorsBridge.Entry(name, converted).Write(stream);
         });
     }

@@ -34,7 +34,8 @@ public sealed partial class DecoderModel : IDisposable
         Head = head;
         _rotary = rotary;
         Parameters = parameters;
-        Linears = [.. blocks.SelectMany(LinearsOf), head];
+        Stacks = [.. blocks.SelectMany(static b => b.Stacks)];
+        Linears = [.. Stacks.SelectMany(static s => s.Linears), head];
         Norms = [.. blocks.SelectMany(b => new[] { b.AttentionNorm, b.MlpNorm, b.Attention.QueryNorm, b.Attention.KeyNorm })
             .OfType<NormModule>(), finalNorm];
         Embeddings = positions is null ? [tokens] : [tokens, positions];
@@ -54,6 +55,15 @@ public sealed partial class DecoderModel : IDisposable
 
     /// <summary>All linears in order of the layers, the output head last.</summary>
     public IReadOnlyList<LinearModule> Linears { get; }
+
+    /// <summary>The linears of the layers by the inputs they share.</summary>
+    public IReadOnlyList<LinearStack> Stacks { get; }
+
+    /// <summary>
+    /// Called at the beginning of each pass, but not for further tokens of a sequence in a cache: whoever adapts the model puts
+    /// its parameters where the kernels read them.
+    /// </summary>
+    public Action? Prepare { get; set; }
 
     /// <summary>All norms.</summary>
     public IReadOnlyList<NormModule> Norms { get; }
@@ -107,6 +117,11 @@ public sealed partial class DecoderModel : IDisposable
         }
 
         _rotary?.Reserve(batch.PositionLimit);
+        if (batch.Cache is not { Length: > 0 })
+        {
+            Prepare?.Invoke();
+        }
+
         Variable x = Embed(tape, batch, ids);
         foreach (DecoderBlock block in _blocks)
         {
@@ -143,14 +158,6 @@ public sealed partial class DecoderModel : IDisposable
         }
 
         _rotary?.Dispose();
-    }
-
-    private static IEnumerable<LinearModule> LinearsOf(DecoderBlock block)
-    {
-        IEnumerable<LinearModule> attention = block.Attention.Projections.Append(block.Attention.Output);
-        return block.Mlp.Gate is null
-            ? attention.Concat([block.Mlp.Up, block.Mlp.Down])
-            : attention.Concat([block.Mlp.Gate, block.Mlp.Up, block.Mlp.Down]);
     }
 
     private Variable Embed(Tape tape, BatchContext batch, Tensor ids)

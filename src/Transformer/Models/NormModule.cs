@@ -17,8 +17,8 @@ public sealed class NormModule(string path, NormKind kind, Variable weight, Vari
     /// <summary>Shift [C]; LayerNorm only.</summary>
     public Variable? Bias { get; set; } = bias;
 
-    /// <summary>Normalises each row of x [R,C].</summary>
-    public Variable Forward(Tape tape, Variable x) => Kind == NormKind.RmsNorm
-        ? tape.RmsNorm(x, Weight, epsilon)
-        : tape.LayerNorm(x, Weight, Bias, epsilon);
+    /// <summary>Normalises each row of x [R,C]; the result's rows are followed by a border of scratch where one is asked for.</summary>
+    public Variable Forward(Tape tape, Variable x, int border = 0) => Kind == NormKind.RmsNorm
+        ? tape.RmsNorm(x, Weight, epsilon, border)
+        : tape.LayerNorm(x, Weight, Bias, epsilon, border);
 }

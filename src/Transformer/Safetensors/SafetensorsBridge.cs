@@ -46,16 +46,12 @@ public static class SafetensorsBridge
 
     private static void Write(Tensor tensor, Stream stream)
     {
-        if (!tensor.IsContiguous)
+        using Tensor dense = Copy.Dense(tensor);
+        var staging = new byte[Math.Min(StagingBytes, dense.ByteLength)];
+        for (long done = 0; done < dense.ByteLength; done += staging.Length)
         {
-            throw new ArgumentException($"cannot write {tensor}: not contiguous", nameof(tensor));
-        }
-
-        var staging = new byte[Math.Min(StagingBytes, tensor.ByteLength)];
-        for (long done = 0; done < tensor.ByteLength; done += staging.Length)
-        {
-            Span<byte> part = staging.AsSpan(0, (int)Math.Min(staging.Length, tensor.ByteLength - done));
-            tensor.Device.CopyToHost(tensor.Pointer + (nint)done, part);
+            Span<byte> part = staging.AsSpan(0, (int)Math.Min(staging.Length, dense.ByteLength - done));
+            dense.Device.CopyToHost(dense.Pointer + (nint)done, part);
             stream.Write(part);
         }
     }

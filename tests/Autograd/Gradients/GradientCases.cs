@@ -7,7 +7,7 @@ namespace Engine.Autograd.Tests.Gradients;
 internal static partial class GradientCases
 {
     private static readonly Dictionary<string, GradientCase> s_all =
-        new[] { Products(), Norms(), Elements(), Heads(), Losses() }.SelectMany(c => c).ToDictionary(c => c.Name);
+        new[] { Products(), Adapted(), Norms(), Elements(), Heads(), Losses() }.SelectMany(c => c).ToDictionary(c => c.Name);
 
     public static IReadOnlyDictionary<string, GradientCase> All => s_all;
 
@@ -84,10 +84,17 @@ internal static partial class GradientCases
             using Variable bent = t.Reshape(x, 3, 15);
             return t.Silu(bent);
         });
-        yield return new(nameof(Ops.SwiGlu), "", d => new(
-            d, (t, v) => t.SwiGlu(v[0], v[1]), [Leaves.Normal(d, [5, 9], 1, 2), Leaves.Normal(d, [5, 9], 2)]));
-        yield return new(nameof(Ops.SwiGlu), "of one variable", d => new(
-            d, (t, v) => t.SwiGlu(v[0], v[0]), [Leaves.Normal(d, [5, 9], 1, 2)]));
+        yield return new(nameof(Ops.SwiGlu), "", d => new(d, (t, v) => t.SwiGlu(v[0]), [Leaves.Normal(d, [5, 18], 1, 2)]));
+        yield return new(nameof(Ops.SwiGlu), "with a border", d => new(d, (t, v) => t.SwiGlu(v[0], 3), [Leaves.Normal(d, [5, 18], 1, 2)]));
+        yield return Unary(nameof(Ops.Same), "", (t, x) => t.Same(x));
+        yield return Unary(nameof(Ops.Columns), "", (t, x) => t.Columns(x, 2, 4));
+        yield return new(nameof(Ops.JoinColumns), "", d => new(
+            d, (t, v) => t.JoinColumns([v[0], v[1]]), [Leaves.Normal(d, [5, 9], 1), Leaves.Normal(d, [5, 4], 2)]));
+        yield return Unary(nameof(Ops.JoinColumns), "of one variable", (t, x) =>
+        {
+            using Variable pair = t.JoinColumns([x, x]);
+            return t.SwiGlu(pair);
+        });
         yield return new(nameof(Ops.Add), "", d => new(
             d, (t, v) => t.Add(v[0], v[1]), [Leaves.Normal(d, [5, 9], 1), Leaves.Normal(d, [5, 9], 2)]));
         yield return Unary(nameof(Ops.Add), "of one variable", (t, x) => t.Add(x, x));

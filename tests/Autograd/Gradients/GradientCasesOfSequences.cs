@@ -12,7 +12,19 @@ internal static partial class GradientCases
             Tensor cos = Leaves.Of(Table(Math.Cos), [11, 3], d);
             Tensor sin = Leaves.Of(Table(Math.Sin), [11, 3], d);
             Tensor positions = Tensor.From([0, 1, 2, 3, 4, 6, 10, 3, 0, 1], [2, 5], d);
-            return new(d, (t, v) => t.Rope(v[0], cos, sin, positions), [Leaves.Normal(d, [2, 5, 3, 6], 1)], cos, sin, positions);
+
+            // In place, so it gets a copy; of the four heads the last one stays as it is.
+            return new(
+                d,
+                (t, v) =>
+                {
+                    using Variable copy = t.Scale(v[0], 1);
+                    return t.Rope(copy, 3, 6, cos, sin, positions);
+                },
+                [Leaves.Normal(d, [10, 24], 1)],
+                cos,
+                sin,
+                positions);
         });
 
         int[] causal = Starts(2, 7, (_, _) => 0);
@@ -29,7 +41,7 @@ internal static partial class GradientCases
         yield return new(nameof(Ops.Attention), "one fused projection", d =>
         {
             Tensor keyStart = Tensor.From(Starts(2, 7, (b, _) => b == 0 ? 3 : 0), [2, 7], d);
-            return new(d, (t, v) => t.Attention(v[0], 4, 2, keyStart, 0.6f), [Leaves.Normal(d, [2, 7, 8, 5], 1)], keyStart);
+            return new(d, (t, v) => t.Attention(v[0], 4, 2, keyStart, 0.6f), [Leaves.Normal(d, [14, 40], 1)], keyStart);
         });
 
         // Longer than a block of queries or keys.
@@ -98,11 +110,11 @@ internal static partial class GradientCases
             Tensor keyStart = Tensor.From(starts, [batch, length], d);
             return new(
                 d,
-                (t, v) => t.Attention(v[0], v[1], v[2], keyStart, 0.6f),
+                (t, v) => t.Attention(v[0], v[1], v[2], heads, keyHeads, keyStart, 0.6f, border: heads),
                 [
-                    Leaves.Normal(d, [batch, length, heads, width], 1),
-                    Leaves.Normal(d, [batch, length, keyHeads, width], 2),
-                    Leaves.Normal(d, [batch, length, keyHeads, width], 3),
+                    Leaves.Normal(d, [batch * length, heads * width], 1),
+                    Leaves.Normal(d, [batch * length, keyHeads * width], 2),
+                    Leaves.Normal(d, [batch * length, keyHeads * width], 3),
                 ],
                 keyStart);
         });

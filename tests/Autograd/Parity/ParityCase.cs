@@ -22,11 +22,11 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
             "rope" => Rope(tape),
             "gelu" => tape.Gelu(Leaf("x"), name == "gelu_tanh"),
             "silu" => tape.Silu(Leaf("x")),
-            "swiglu" => tape.SwiGlu(Leaf("gate"), Leaf("up")),
+            "swiglu" => SwiGlu(tape),
             "cross" => CrossEntropy(tape),
             "attention" => Attention(tape),
             "linear" => tape.Linear(Rows("x"), Leaf("weight"), Leaf("bias")),
-            "low" => LowRank(tape, Number("scale")),
+            "low" => AdaptedLinear(tape, Number("scale")),
             "dora" => Dora(tape, Number("scale")),
             "embedding" => tape.Embedding(Integers("ids"), Leaf("weight")),
             _ => throw new NotSupportedException(name),
@@ -85,7 +85,12 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
         double[] frequencies = fixtures[name + ".inv_freq"];
         double[] positions = fixtures[name + ".positions"];
         int count = (int)positions.Max() + 1;
-        return tape.Rope(HeadsLeaf("x"), Table(Math.Cos), Table(Math.Sin), Integers("positions"));
+        Variable x = HeadsLeaf("x");
+        Shape shape = x.Value.Shape;
+        using Variable rows = tape.Reshape(x, shape[0] * shape[1], shape[2] * shape[3]);
+        using Variable copy = tape.Scale(rows, 1);
+        using Variable rotated = tape.Rope(copy, shape[2], shape[3], Table(Math.Cos), Table(Math.Sin), Integers("positions"));
+        return tape.Reshape(rotated, shape[0], shape[1], shape[2], shape[3]);
 
         Tensor Table(Func<double, double> function) => Own(Make(
             [.. Enumerable.Range(0, count * frequencies.Length).Select(i => function(i / frequencies.Length * frequencies[i % frequencies.Length]))],
@@ -115,7 +120,38 @@ internal sealed class ParityCase(ParityFixtures fixtures, string name, DType dty
         }
 
         Tensor keyStart = Own(Tensors.Tensor.From(starts, [shape[0], shape[1]], TestDevice.Current));
-        return tape.Attention(HeadsLeaf("q"), HeadsLeaf("k"), HeadsLeaf("v"), keyStart, 1 / MathF.Sqrt(fixtures.Shape(name + ".q")[3]));
+        Variable q = HeadsLeaf("q");
+        Shape heads = q.Value.Shape;
+        using Variable queries = Flatten(q);
+        using Variable keys = Flatten(HeadsLeaf("k"));
+        using Variable values = Flatten(HeadsLeaf("v"));
+        int keyHeads = keys.Value.Shape[1] / heads[3];
+        using Variable o = tape.Attention(queries, keys, values, heads[2], keyHeads, keyStart, 1 / MathF.Sqrt(heads[3]));
+        return tape.Reshape(o, heads[0], heads[1], heads[2], heads[3]);
+
+        Variable Flatten(Variable x) => tape.Reshape(x, x.Value.Shape[0] * x.Value.Shape[1], x.Value.Shape[2] * x.Value.Shape[3]);
+    }
+
+    private Variable SwiGlu(Tape tape)
+    {
+        using Variable gate = tape.Reshape(Leaf("gate"), -1, fixtures.Shape(name + ".gate")[^1]);
+        using Variable up = tape.Reshape(Leaf("up"), -1, fixtures.Shape(name + ".gate")[^1]);
+        using Variable both = tape.JoinColumns([gate, up]);
+        return tape.SwiGlu(both);
+    }
+
+    // The low-rank path in the border of the weight, as a model takes it.
+    private Variable AdaptedLinear(Tape tape, float scale)
+    {
+        Variable x = Rows("x");
+        Variable a = Leaf("A");
+        Variable b = Leaf("B");
+        BorderedWeight weight = Own(BorderedWeight.Create([Frozen("weight").Value], [a.Value.Shape[0]], transposed: false));
+        weight.TryAssign([a.Value.Shape[0]], [scale]);
+        using var writer = new BorderWriter();
+        writer.Add(weight, 0, a.Value, b.Value);
+        writer.Run();
+        return tape.AdaptedLinear(x, null, weight, [new AdaptedPart(a, b, null)]);
     }
 
     private Variable LowRank(Tape tape, float scale)

@@ -14,7 +14,10 @@ public class AdaptedModelTests
 
     private static readonly (int[] Ids, int Rows) s_input = ParityRun.Ids("eval_ids");
 
-    /// <summary>Switching between plain adapters assigns a reference: its cost does not grow with the number of layers.</summary>
+    /// <summary>
+    /// Switching between plain adapters that have been active before copies their A and B beside the weights and allocates no more
+    /// for many layers than for few.
+    /// </summary>
     [Fact]
     public void Switching_costs_the_same_whatever_the_number_of_layers()
     {
@@ -83,17 +86,24 @@ public class AdaptedModelTests
         using AdaptedModel model = ParityRun.Load("arch/llama", device: device);
         string hash = model.BaseHash();
         float[] alone = ParityRun.Logits(model, s_input);
-        long before = device.LiveStorages;
         foreach (string config in (string[])[Plain, Dora, Head, Pissa])
         {
-            model.Add("x", Fixture.Config(config), seed: 1);
-            model.Activate("x");
-            model.Remove("x");
+            // The first time may lay weights out anew, which stays.
+            AddAndRemove(config);
+            long before = device.LiveStorages;
+            AddAndRemove(config);
             Assert.Empty(model.Adapters);
             Assert.Null(model.Active);
             Assert.Equal(before, device.LiveStorages);
             Assert.Equal(hash, model.BaseHash());
             Assert.Equal(alone, ParityRun.Logits(model, s_input));
+        }
+
+        void AddAndRemove(string config)
+        {
+            model.Add("x", Fixture.Config(config), seed: 1);
+            model.Activate("x");
+            model.Remove("x");
         }
     }
 

@@ -1,0 +1,43 @@
+// The low-rank path of LoRA beside frozen products: see the headers of the kernels.
+#include "lowrank_down.cuh"
+#include "lowrank_grad.cuh"
+#include "lowrank_sum.cuh"
+#include "lowrank_write.cuh"
+
+#define LOWRANK_DOWN(tiles, rank)                                                                                         \
+    ENGINE_PARAMS(lowrank_down_r##rank, LowRankDownParams)                                                                \
+    extern "C" __global__ void __launch_bounds__(DownThreads) lowrank_down_r##rank##_bf16(const LowRankDownParams p) {    \
+        lowrank_down<bf16, tiles>(p);                                                                                     \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(DownThreads) lowrank_down_r##rank##_f16(const LowRankDownParams p) {     \
+        lowrank_down<f16, tiles>(p);                                                                                      \
+    }
+
+#define LOWRANK_GRAD(name, tiles, rank, down, blocks)                                                                     \
+    ENGINE_PARAMS(name##rank, LowRankGradParams)                                                                          \
+    extern "C" __global__ void __launch_bounds__(GradThreads, blocks) name##rank##_bf16(const LowRankGradParams p) {      \
+        lowrank_grad<bf16, tiles, down>(p);                                                                               \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(GradThreads, blocks) name##rank##_f16(const LowRankGradParams p) {       \
+        lowrank_grad<f16, tiles, down>(p);                                                                                \
+    }
+
+LOWRANK_DOWN(1, 8)
+LOWRANK_DOWN(2, 16)
+LOWRANK_DOWN(4, 32)
+LOWRANK_DOWN(6, 48)
+LOWRANK_DOWN(8, 64)
+LOWRANK_GRAD(lowrank_grad_y_r, 1, 8, true, 2)
+LOWRANK_GRAD(lowrank_grad_y_r, 2, 16, true, 2)
+LOWRANK_GRAD(lowrank_grad_y_r, 4, 32, true, 2)
+LOWRANK_GRAD(lowrank_grad_y_r, 8, 64, true, 1)
+LOWRANK_GRAD(lowrank_grad_x_r, 1, 8, false, 2)
+LOWRANK_GRAD(lowrank_grad_x_r, 2, 16, false, 2)
+LOWRANK_GRAD(lowrank_grad_x_r, 4, 32, false, 2)
+LOWRANK_GRAD(lowrank_grad_x_r, 6, 48, false, 2)
+LOWRANK_GRAD(lowrank_grad_x_r, 8, 64, false, 2)
+
+ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
+extern "C" __global__ void __launch_bounds__(256) lowrank_sum(const LowRankSumParams p) { lowrank_add_parts(p); }
+
+ENGINE_KERNEL(lowrank_write, LowRankWriteParams, 256, lowrank_write)

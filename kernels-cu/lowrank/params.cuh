@@ -1,0 +1,44 @@
+// What the kernels of the low-rank path are told. An adapted stack is one frozen matrix W [N, K] of up to four linears that
+// share their input X [M, K]; linear i has the outputs [begin, end) of N and the columns [at, at + width) of the border, where
+// its S = scale·X·Aᵀ, its dS = scale·dY·B and its columns of B lie. width is its rank rounded up to 8.
+#pragma once
+#include "../common/mma.cuh"
+
+constexpr int MostLinears = 4;
+
+struct LowRankLinear {
+    int begin;  // outputs
+    int end;
+    int at;     // columns of the border
+    int width;
+    int rank;
+    float scale;
+    float* gradient;  // dB [end - begin, rank] or dA [rank, K], added to
+    int block;        // its first block of columns
+    long long partial;  // where its partial sums begin, in floats
+};
+
+struct LowRankStack {
+    LowRankLinear linears[MostLinears];
+    int count;
+};
+
+// A block that is the last of `count` to come to a counter; it sets the counter back. All threads call it after their stores.
+__device__ __forceinline__ bool arrives_last(unsigned* counter, unsigned count) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(counter, 1u) == count - 1;
+        if (last) *counter = 0;
+    }
+    __syncthreads();
+    if (last) __threadfence();
+    return last;
+}
+
+// Tiles of 64 or 128 columns of 16-bit elements in shared memory: pieces of 16 bytes, their number exclusive-ored with the row's
+// last three bits, so that the eight rows of an 8×8 matrix lie in different banks.
+template <int Columns> __device__ __forceinline__ int tile_offset(int row, int column) {
+    return row * Columns + ((column >> 3) ^ (row & 7)) * 8 + (column & 7);
+}

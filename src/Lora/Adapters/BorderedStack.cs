@@ -1,0 +1,45 @@
+using Engine.Autograd;
+using Engine.Kernels;
+using Engine.Transformer;
+
+namespace Engine.Lora;
+
+/// <summary>
+/// Adapts a stack of linears by plain LoRA in the border of their frozen weights: one product forward and one backward for
+/// frozen weights and up-projections together (see <see cref="BorderedWeight"/>). Dropout concerns the low-rank branch alone;
+/// each linear drops by itself, as in PEFT.
+/// </summary>
+internal sealed class BorderedStack(
+    AdapterSelection selection, LoraAdapter adapter, BorderedWeight weight, LoraLayer?[] layers) : IStackAdapter
+{
+    public bool IsActive => ReferenceEquals(selection.Active, adapter) && selection.Mixed is null;
+
+    public int Border => weight.Border;
+
+    public Variable Forward(Tape tape, BatchContext batch, LinearStack stack, Variable x)
+    {
+        AdaptedPart[] parts = [.. stack.Linears.Select((linear, i) => new AdaptedPart(layers[i]?.A, layers[i]?.B, linear.Bias))];
+        if (!batch.Training || layers.All(static layer => layer is null or { Dropout: 0 }))
+        {
+            return tape.AdaptedLinear(x, null, weight, parts);
+        }
+
+        var dropped = new Variable?[layers.Length];
+        try
+        {
+            for (int i = 0; i < layers.Length; i++)
+            {
+                dropped[i] = layers[i] is { } layer ? tape.Dropout(x, layer.Dropout, batch.Dropout(layer.Site)) : null;
+            }
+
+            return tape.AdaptedLinear(x, dropped, weight, parts);
+        }
+        finally
+        {
+            foreach (Variable? own in dropped)
+            {
+                own?.Dispose();
+            }
+        }
+    }
+}
