@@ -34,10 +34,6 @@ class Candidate:
         self.name, self.call, self.graph, self.context = name, call, graph, context or contextlib.nullcontext()
         self.failure, self.medians, self.least, self.sample = None, [], math.inf, None
 
-    def once(self, i):
-        with self.context:
-            self.call(i)
-
     def chain(self, plan):
         with self.context:
             for _ in range(plan.repeats):
