@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import plots
-from lora_figures import FORWARD, BOTH, PLOTTED_RANK, SPREAD, SPREAD_RANK, Figures, number, targets_text
+from lora_figures import FORWARD, BOTH, PLOTTED_RANK, SPREAD, SPREAD_RANK, WELL, Figures, number, targets_text
 
 PAGE_STYLE = """
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -118,11 +118,11 @@ def ops_plot(figures):
     rows = []
     for op in figures.limits():
         title = f"{op['case']}: {op['rate']}, {100 * op['share']:.1f}% of {op['limit']}; {number(op['us'])} µs"
-        rows.append(plots.Row(op["op"], [(0 if op["memory"] else 2, 100 * op["share"], title)], [], op["rate"]))
+        rows.append(plots.Row(op["op"], [(0 if op["memory"] else 2, 100 * op["share"], title)], [(100 * WELL, f"{100 * WELL:.0f}%")], op["rate"]))
     if not rows:
         return ""
     axis = plots.Axis.of("percent of the measured limit", [v for row in rows for _, v, _ in row.points] + [100], low=0.0)
-    return plots.legend([(0, f"bytes/s, of a copy's {figures.copy_rate()}"), (2, f"flop/s, of a product's {figures.product_rate()}")]) + plots.dots(
+    return plots.legend([(0, f"bytes/s, of a copy's {figures.copy_rate()}"), (2, f"flop/s, of a product's {figures.product_rate()}")], f"{100 * WELL:.0f}%") + plots.dots(
         "kernels alone, share of the limit", rows, axis, right=110)
 
 
