@@ -205,15 +205,16 @@ run_llama_8b() {
     collect gpu-llama-8b.json run "engine bench train --model llama-8b --batch 4 --length 1024 --rank 16 --steps 5" "$work/llama-8b.json"
 }
 
-# The session's own limit is the shorter one: what it measured until then is kept.
+# The program's own limit is the shorter one: what it measured until then is kept.
 run_lora() {
-    local most=$((limit - SECONDS - 20)) ops=() tells='lora-linear|Error|error'
-    [ "$most" -le 280 ] || most=280
-    if [ "$most" -ge 150 ] && step ops 60 "$engine" bench op --op all --device cuda --json "$out/gpu-ops.json"; then
+    local most ops=() tells='lora-linear|Error|error'
+    if [ $((limit - SECONDS)) -ge 240 ] && step ops 60 "$engine" bench op --op all --device cuda --json "$out/gpu-ops.json"; then
         ops=(--ops "$out/gpu-ops.json")
     fi
+    most=$((limit - SECONDS - 10))
+    [ "$most" -le 280 ] || most=280
     # shellcheck disable=SC2086 # LORA holds several options
-    step lora $((most + 15)) python3 bench/pytorch/lora_bench.py --engine "$engine" --out "$out" --work "$work" --commit "$commit" \
+    step lora "$most" python3 bench/pytorch/lora_bench.py --engine "$engine" --out "$out" --work "$work" --commit "$commit" \
         --limit $((most - 15)) "${ops[@]}" ${LORA:-}
     if [ -f "$out/lora-linear.md" ]; then sed -n '/^- /p' "$out/lora-linear.md"; fi
 }

@@ -17,6 +17,7 @@ A sample is a chain of calls over several sets of inputs, more of them than the 
 compiled layer is one, of which only the activations change."""
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -259,6 +260,7 @@ def about():
     import torch
     import transformers
 
+    gc.freeze()  # capturing a graph collects garbage each time: what the libraries made need not be looked through again
     return {"side": "torch", "gpu": torch.cuda.get_device_name(), "dtype": "bf16",
             "versions": {m.__name__: m.__version__ for m in (torch, transformers, peft)}}
 

@@ -100,6 +100,11 @@ class Figures:
             return None
         return 4e-6 * entry["passes"] * case["inputs"] * case["outputs"] / entry["us_median"]
 
+    def share_of_copy(self, case, key):
+        """A merge's rate over that of the quicker side's copy."""
+        copied, rate = self.bare(case, "copy"), self.rate(case, key)
+        return rate * copied / (4e-6 * case["inputs"] * case["outputs"]) if copied and rate else None
+
     def lead(self, case):
         """Engine's candidate that stands for it: "engine" where there is one, else the first that is no baseline."""
         own = [r["name"] for r in case["results"] if r["side"] == "engine" and r["name"] not in BASELINES and r.get("us_median")]
@@ -183,8 +188,7 @@ class Figures:
         if not cases:
             return ""
         text = f"Engine merges at {span([self.rate(c, self.lead(c)) for c in cases], '{:.2f}'.format)} TB/s"
-        shares = [self.time(c, ("engine", "copy")) / self.time(c, self.lead(c)) * self.entry(c, self.lead(c))["passes"]
-                  for c in cases if self.time(c, ("engine", "copy"))]
+        shares = [s for c in cases if (s := self.share_of_copy(c, self.lead(c)))]
         if shares:
             text += f", {span([100 * s for s in shares], '{:.0f}'.format)}% of a copy of the same size"
         for key in (("torch", "addmm_"), ("torch", "PEFT graph"), ("torch", "PEFT")):

@@ -85,9 +85,9 @@ def merge_plot(figures):
         points = [(s, figures.rate(case, key), figures.title(case, key)) for s, key in series if figures.rate(case, key)]
         copies = [(rate, f"copy ({side}): {rate:.2f} TB/s") for side in ("engine", "torch") if (rate := figures.rate(case, (side, "copy")))]
         if points:
-            lead, best = figures.lead(case), max(copies)[0] if copies else None
-            share = f"Engine {100 * figures.rate(case, lead) / best:.0f}% of the copy" if best and lead and figures.rate(case, lead) else ""
-            rows.append(plots.Row(f"{case['outputs']}×{case['inputs']}, r {case['rank']}", points, [max(copies)] if copies else [], share))
+            share = figures.share_of_copy(case, lead) if (lead := figures.lead(case)) else None
+            note = f"Engine {100 * share:.0f}% of the copy" if share else ""
+            rows.append(plots.Row(f"{case['outputs']}×{case['inputs']}, r {case['rank']}", points, [max(copies)] if copies else [], note))
     if not rows:
         return ""
     values = [v for row in rows for v, *_ in [*[p[1:] for p in row.points], *row.marks]]
