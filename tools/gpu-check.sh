@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
 # One session on a GPU host: unpacks a bundle (tools/bundle.sh) and runs the stages asked for, each with a time limit.
-# Usage: tools/gpu-check.sh [--bundle FILE] [--out DIR] [--limit SECONDS] [STAGE ...]      default: every stage, in this order
+# Usage: tools/gpu-check.sh [--bundle FILE] [--out DIR] [--limit SECONDS] [STAGE ...]      default: tests to train
 #   tests      every test program on the GPU, with native kernels and again with the portable ones (PTX)
 #   sanitizer  compute-sanitizer's tools over the tests of our own kernels
 #   bf16       PyTorch's bf16 errors for the parity tests: DIR/bf16-errors.json (python3 with torch, transformers, peft)
 #   demo       engine demo on the GPU: DIR/demo.json
 #   models     random models for the comparison (python3 with torch)
 #   train      the training step against PEFT, alternating: DIR/train-step.json and .md (python3 with torch and peft)
+#   busy       the GPU's share of a training step, by CUPTI: DIR/gpu-busy.json (g++; models)
+#   decode     generation at batch 1 and 32, Llama 1B: DIR/gpu-decode.json (models)
+#   llama-8b   load rate, first step and step of Llama 8B: DIR/gpu-llama-8b.json (makes the model: 16 GB in out/work)
+#   lora       adapters, merges, mixed batches against PyTorch, and each op alone: DIR/lora-linear.json, .md and .html
+#              (python3 with torch and peft)
 #   --bundle   the archive; default: the first of .carry/bundle.tar.xz and publish/bundle.tar.xz
 #   --out      default: $OUT, or out.  --limit: for everything together, default 570; stages that do not fit are skipped
 # Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora Cli"), SANITIZERS ("memcheck memcheck-aligned
 # racecheck-aligned initcheck-aligned synccheck-aligned"; aligned tensors take the kernels' vector paths), SANITIZE (a test
 # filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more options for
-# bench/pytorch/compare.py). Ends with a table; DIR also gets summary.json and logs.tar.gz.
+# bench/pytorch/compare.py), LORA (more options for bench/pytorch/lora_bench.py). Ends with a table; DIR also gets
+# summary.json and logs.tar.gz.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bundle="" out=${OUT:-out} limit=570 stages=()
@@ -21,8 +27,8 @@ while [ $# -gt 0 ]; do
         --bundle) bundle=${2:?--bundle needs a file}; shift ;;
         --out) out=${2:?--out needs a folder}; shift ;;
         --limit) limit=${2:?--limit needs seconds}; shift ;;
-        -h | --help) sed -n '2,16s/^# //p' "$0"; exit 0 ;;
-        tests | sanitizer | bf16 | demo | models | train) stages+=("$1") ;;
+        -h | --help) sed -n '2,22s/^# //p' "$0"; exit 0 ;;
+        tests | sanitizer | bf16 | demo | models | train | busy | decode | llama-8b | lora) stages+=("$1") ;;
         *) echo "gpu-check.sh: unknown stage or option $1 (--help shows them)" >&2; exit 2 ;;
     esac
     shift
@@ -138,6 +144,81 @@ make_models() {
     step models 150 python3 bench/pytorch/make_model.py "${shapes[@]}" --out "$work/models"
 }
 
+# Puts results of one form together as bench/results has them. $1: the file in DIR, $2: the field's name, which holds a list if
+# it ends in s, $3: the command that wrote them; then the results.
+collect() {
+    python3 - "$out/$1" "$2" "$3" "$gpu" "$commit" "${started%T*}" "${@:4}" << 'END'
+import json, os, sys
+out, field, command, gpu, commit, date, *files = sys.argv[1:]
+name, driver = (gpu.split(",") + [""])[:2]
+results = [json.load(open(f, encoding="utf-8")) for f in files if os.path.exists(f)]
+if not results:
+    sys.exit(f"no result for {out}")
+about = {"gpu": name.strip(), "driver": driver.strip(), "date": date, "commit": commit, "command": command}
+json.dump({"about": about, field: results if field.endswith("s") else results[0]}, open(out, "w", encoding="utf-8"), indent=1)
+END
+}
+
+have_models() {
+    local model missing=()
+    for model in "$@"; do
+        if [ ! -f "$work/models/$model/config.json" ]; then missing+=(--shape "$model"); fi
+    done
+    if [ ${#missing[@]} -eq 0 ]; then return; fi
+    step "models-$1" 150 python3 bench/pytorch/make_model.py "${missing[@]}" --out "$work/models"
+}
+
+run_busy() {
+    local model files=() options
+    have_models llama-1b gpt2-medium || return
+    for model in llama-1b gpt2-medium; do
+        case $model in gpt2-medium) options="--rank 8 --targets c_attn" ;; *) options="--rank 16" ;; esac
+        rm -f "$work/busy-$model.json"
+        # shellcheck disable=SC2086 # several options
+        step "busy-$model" 120 tools/busy/busy.sh "$engine" "$work/busy-$model.json" "$work/models/$model" --batch 8 --length 1024 $options
+        files+=("$work/busy-$model.json")
+    done
+    collect gpu-busy.json models "tools/busy/busy.sh engine OUT MODEL --batch 8 --length 1024 (--rank 16; --rank 8 --targets c_attn)" "${files[@]}"
+}
+
+run_decode() {
+    local batch files=() tells='decoding'
+    have_models llama-1b || return
+    for batch in 1 32; do
+        rm -f "$work/decode-$batch.json"
+        step "decode-$batch" 90 "$engine" bench decode --device cuda --model "$work/models/llama-1b" --batch "$batch" --prompt 128 --tokens 128 \
+            --json "$work/decode-$batch.json"
+        files+=("$work/decode-$batch.json")
+    done
+    collect gpu-decode.json runs "engine bench decode --model llama-1b --batch B --prompt 128 --tokens 128" "${files[@]}"
+}
+
+# The first process reads the model from the page cache if it was just made, or brings it there: the second one counts.
+run_llama_8b() {
+    local tells='tokens/s' run
+    have_models llama-8b || return
+    rm -f "$work/llama-8b.json"
+    for run in warm timed; do
+        step "llama-8b-$run" 120 "$engine" bench train --device cuda --model "$work/models/llama-8b" --batch 4 --length 1024 --rank 16 --steps 5 \
+            --json "$work/llama-8b.json" || return
+    done
+    collect gpu-llama-8b.json run "engine bench train --model llama-8b --batch 4 --length 1024 --rank 16 --steps 5" "$work/llama-8b.json"
+}
+
+# The program's own limit is the shorter one: what it measured until then is kept.
+run_lora() {
+    local most ops=() tells='lora-linear|Error|error'
+    if [ $((limit - SECONDS)) -ge 240 ] && step ops 60 "$engine" bench op --op all --device cuda --json "$out/gpu-ops.json"; then
+        ops=(--ops "$out/gpu-ops.json")
+    fi
+    most=$((limit - SECONDS - 10))
+    [ "$most" -le 280 ] || most=280
+    # shellcheck disable=SC2086 # LORA holds several options
+    step lora "$most" python3 bench/pytorch/lora_bench.py --engine "$engine" --out "$out" --work "$work" --commit "$commit" \
+        --limit $((most - 15)) "${ops[@]}" ${LORA:-}
+    if [ -f "$out/lora-linear.md" ]; then sed -n '/^- /p' "$out/lora-linear.md"; fi
+}
+
 run_train() {
     local models=${MODELS:-gpt2-medium llama-1b} tells=' ms |exit code|Error'
     # shellcheck disable=SC2086 # COMPARE holds several options
@@ -154,6 +235,10 @@ for stage in "${stages[@]}"; do
         demo) step demo 180 "$engine" demo --device cuda --json "$out/demo.json" ;;
         models) make_models ;;
         train) run_train ;;
+        busy) run_busy ;;
+        decode) run_decode ;;
+        llama-8b) run_llama_8b ;;
+        lora) run_lora ;;
     esac
 done
 

@@ -54,6 +54,37 @@ public class BenchCommandTests
         Assert.Equal("cpu", json.RootElement.GetProperty("device").GetString());
     }
 
+    [Theory]
+    [InlineData("linear", "5x8x6", 4)]
+    [InlineData("merge", "6x8", 4)]
+    [InlineData("mixed", "5x8x6x3", 2)]
+    public void Adapters_are_timed_in_turns(string kind, string shape, int figures)
+    {
+        using var directory = new TemporaryDirectory();
+        string file = directory.File("lora.json");
+        string text = Command.Run(
+            "bench", "lora", "--kind", kind, "--shapes", shape, "--ranks", "2,3", "--rounds", "3", "--samples", "2", "--device", "cpu", "--json", file).Succeeded();
+        Assert.Contains("ratio", text, StringComparison.Ordinal);
+        using JsonDocument json = JsonDocument.Parse(File.ReadAllBytes(file));
+        JsonElement[] cases = [.. json.RootElement.GetProperty("cases").EnumerateArray()];
+        Assert.Equal([2, 3], cases.Select(c => c.GetProperty("rank").GetInt32()).Distinct());
+        Assert.Equal(2 * figures, cases.Sum(c => c.GetProperty("results").GetArrayLength()));
+        foreach (JsonElement result in cases.SelectMany(c => c.GetProperty("results").EnumerateArray()))
+        {
+            Assert.False(result.TryGetProperty("failure", out JsonElement failure), failure.ToString());
+            double[] rounds = [.. result.GetProperty("us_of_rounds").EnumerateArray().Select(v => v.GetDouble())];
+            Assert.Equal(3, rounds.Length);
+            Assert.InRange(result.GetProperty("us_min").GetDouble(), 1e-9, rounds.Min());
+        }
+    }
+
+    [Theory]
+    [InlineData("5x8", "2", "--shapes has \"5x8\"; expected rows x inputs x outputs")]
+    [InlineData("5x8x6", "0", "--ranks has \"0\"")]
+    [InlineData(",", "2", "separated by commas")]
+    public void Shapes_and_ranks_of_adapters_are_checked(string shapes, string ranks, string message) =>
+        Command.Run("bench", "lora", "--shapes", shapes, "--ranks", ranks, "--device", "cpu").FailedWith(2, message);
+
     [Fact]
     public void Random_tensors_differ_and_hold_the_whole_block()
     {
