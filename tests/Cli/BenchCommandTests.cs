@@ -55,7 +55,7 @@ public class BenchCommandTests
     }
 
     [Theory]
-    [InlineData("linear", "5x8x6", 4)]
+    [InlineData("linear", "5x8x6", 6)]
     [InlineData("merge", "6x8", 4)]
     [InlineData("mixed", "5x8x6x3", 2)]
     public void Adapters_are_timed_in_turns(string kind, string shape, int figures)

@@ -13,6 +13,7 @@ internal sealed class BenchTensors(Device device) : IDisposable
 
     private readonly List<Tensor> _tensors = [];
     private readonly Dictionary<(DType DType, bool Positive), Tensor> _blocks = [];
+    private readonly List<BorderedWeight> _weights = [];
     private long _rotation;
 
     /// <summary>Where the tensors are.</summary>
@@ -49,6 +50,13 @@ internal sealed class BenchTensors(Device device) : IDisposable
     /// <summary>Chosen whole numbers.</summary>
     public Tensor Integers(Shape shape, int[] values) => Own(Tensor.From(values, shape, device));
 
+    /// <summary>Takes over what a benchmark made beside tensors.</summary>
+    public BorderedWeight Own(BorderedWeight weight)
+    {
+        _weights.Add(weight);
+        return weight;
+    }
+
     /// <summary>Takes over a view.</summary>
     public Tensor Own(Tensor tensor)
     {
@@ -63,6 +71,8 @@ internal sealed class BenchTensors(Device device) : IDisposable
             tensor.Dispose();
         }
 
+        _weights.ForEach(static w => w.Dispose());
+        _weights.Clear();
         _tensors.Clear();
         _blocks.Clear();
     }

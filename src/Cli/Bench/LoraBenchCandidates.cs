@@ -46,6 +46,16 @@ internal static class LoraBenchCandidates
             (Tensor x, Tensor w, Tensor y) = (set.X, set.W, set.Y);
             return () => MatMul.Run(x, false, w, true, y);
         }),
+        new("engine", Forward, set =>
+        {
+            (Tensor x, BorderedWeight w, Tensor y) = (set.BorderedX, set.Bordered, set.Y);
+            Tensor s = set.Own(x.BorderColumns(w.Width));
+            return () =>
+            {
+                LowRank.Down(x, w, s);
+                LowRank.Product(x, w, [], y);
+            };
+        }),
         new("two-products", Forward, set =>
         {
             (Tensor x, Tensor w, Tensor y, Tensor a, Tensor b) = (set.X, set.W, set.Y, set.A, set.B);
@@ -64,6 +74,21 @@ internal static class LoraBenchCandidates
             {
                 MatMul.Run(x, false, w, true, y);
                 MatMul.Run(dy, false, w, false, dx);
+            };
+        }),
+        new("engine", Both, set =>
+        {
+            (Tensor x, BorderedWeight w, Tensor y) = (set.BorderedX, set.Bordered, set.Y);
+            (Tensor dy, Tensor dx, Tensor dA, Tensor dB) = (set.BorderedGradY, set.GradX, set.GradA, set.GradB);
+            Tensor s = set.Own(x.BorderColumns(w.Width));
+            Tensor ds = set.Own(dy.BorderColumns(w.Width));
+            return () =>
+            {
+                LowRank.Down(x, w, s);
+                LowRank.Product(x, w, [], y);
+                LowRank.GradientY(dy, w, s, [dB]);
+                LowRank.ProductBackward(dy, w, dx, 0);
+                LowRank.GradientX(x, w, ds, [dA]);
             };
         }),
         new("two-products", Both, set =>

@@ -38,6 +38,15 @@ internal sealed class LoraBenchSet(BenchTensors make, LoraBenchCase shape, DType
     /// <summary>Up-projection [N, r].</summary>
     public Tensor B => field ??= make.Normal([shape.Outputs, shape.Rank], dtype);
 
+    /// <summary>W with A and B in its border.</summary>
+    public BorderedWeight Bordered => field ??= Own(NewBordered());
+
+    /// <summary>X with a border.</summary>
+    public Tensor BorderedX => field ??= WithBorder(X);
+
+    /// <summary>The gradient of Y with a border.</summary>
+    public Tensor BorderedGradY => field ??= WithBorder(GradY);
+
     /// <summary>Result [M, N].</summary>
     public Tensor Y => field ??= make.Empty([shape.Rows, shape.Outputs], dtype);
 
@@ -74,6 +83,23 @@ internal sealed class LoraBenchSet(BenchTensors make, LoraBenchCase shape, DType
     {
         _owned.ForEach(o => o.Dispose());
         _owned.Clear();
+    }
+
+    private BorderedWeight NewBordered()
+    {
+        BorderedWeight weight = BorderedWeight.Create([W], [shape.Rank], transposed: false);
+        weight.TryAssign([shape.Rank], [Scale]);
+        using var writer = new BorderWriter();
+        writer.Add(weight, 0, A, B);
+        writer.Run();
+        return weight;
+    }
+
+    private Tensor WithBorder(Tensor matrix)
+    {
+        Tensor result = Own(Tensor.EmptyBordered(matrix.Shape, Bordered.Border, matrix.DType, matrix.Device));
+        Copy.Run(matrix, result);
+        return result;
     }
 
     private RowGroup[] NewGroups()

@@ -32,6 +32,9 @@ internal static class ProductBenches
             (Tensor dx, Tensor dA, Tensor dB) = (make.Zeros([e[0], e[1]], t), make.Zeros([e[3], e[1]], t), make.Zeros([e[2], e[3]], t));
             return () => LowRank.Backward(dy, x, a, b, s, 1e-3f, dx, dA, dB);
         }),
+        Pass("lowrank-down", LowRankPass.Down),
+        Pass("lowrank-grad-y", LowRankPass.GradientY),
+        Pass("lowrank-grad-x", LowRankPass.GradientX),
         new("merge", Adapted, s_adapted, (e, t) => new MergeCase(e[0], e[1], e[2], t), (make, e, t) =>
         {
             (Tensor w, Tensor a, Tensor b) = (make.Normal([e[0], e[1]], t), make.Normal([e[2], e[1]], t), make.Normal([e[0], e[2]], t));
@@ -44,6 +47,33 @@ internal static class ProductBenches
             return () => Dora.WeightNorm(w, a, b, 1e-3f, transposed: false, norm);
         }),
     ];
+
+    // One pass over [rows, columns]; the frozen weight beside the adapter is square, and only its border is read.
+    private static OpBench Pass(string name, LowRankPass pass) => new(
+        name, "rows×columns×rank", [8192, 4096, 16], (e, t) => new LowRankPassCase(pass, e[0], e[1], e[2], t), (make, e, t) =>
+        {
+            Tensor values = make.Normal([e[0], e[1]], t);
+            using Tensor frozen = Tensor.Zeros([e[1], e[1]], t, make.Device);
+            BorderedWeight weight = make.Own(BorderedWeight.Create([frozen], [e[2]], transposed: false));
+            weight.TryAssign([e[2]], [1e-3f]);
+            using (var writer = new BorderWriter())
+            {
+                writer.Add(weight, 0, make.Normal([e[2], e[1]], DType.F32), make.Normal([e[1], e[2]], DType.F32));
+                writer.Run();
+            }
+
+            Tensor operand = make.Own(Tensor.EmptyBordered(values.Shape, weight.Border, t, make.Device));
+            Copy.Run(values, operand);
+            Tensor narrow = make.Own(operand.BorderColumns(weight.Width));
+            Tensor s = make.Normal([e[0], weight.Width], t);
+            Tensor gradient = make.Zeros(pass == LowRankPass.GradientY ? [e[1], e[2]] : [e[2], e[1]], DType.F32);
+            return pass switch
+            {
+                LowRankPass.Down => () => LowRank.Down(operand, weight, narrow),
+                LowRankPass.GradientY => () => LowRank.GradientY(operand, weight, s, [gradient]),
+                _ => () => LowRank.GradientX(operand, weight, s, [gradient]),
+            };
+        });
 
     private static MatMulCase Case(int[] e, DType dtype) => new(e[0], e[1], e[2], dtype);
 
