@@ -4,9 +4,10 @@
 // Shapes: W [R,C] with a row stride; any alignment (16-byte accesses where it allows); factors packed, see delta.cuh
 // Dtypes: W f32 | bf16 | f16, each matrix its own; A, B any float; Δ and the sum in f32.  Arch: sm_80+
 // Bytes: 2·R·C·e + 4·r·(R + C), exact: + the records.  Flops: (2r + 1)·R·C.  Bound: memory, target >= 95% of copy bandwidth
-//   at rank 16. An H100 moves a bf16 element's 4 bytes in 1 ∕ (3.0e12 ∕ 4) = 1.3 ps; its r multiply-adds take r ∕ 33e12 s, 0.5
-//   ps at rank 16, with conversions and loads about 0.8 ps of issue slots: hidden. From rank 40 or so on (f32: 80) the
-//   multiply-adds are the bound and time grows with the rank; tensor cores would not give the CPU's bits
+//   at rank 16. An H100 moves a bf16 element's 4 bytes in 4 ∕ 3.0e12 s = 1.3 ps; its r multiply-adds take r ∕ 33e12 s, 0.5 ps
+//   at rank 16, and conversions, the factors' loads and the sum another 0.3 ps of issue slots: hidden behind memory. From about
+//   rank 32 on (f32, 8 bytes: 64; exact a little earlier) issue slots are the bound, and time grows with the rank; tensor cores
+//   would help but not give the CPU's bits. Factors come from L2: 1.25·r KB for a tile's 64 KB of W, read and written
 // Algorithm: a block a tile; W's pieces come by cp.async while Δ is formed by FFMA, 8 × 16 bytes a thread, and so do the factors,
 //   16 ranks during the work on the 16 before. Two blocks a multiprocessor: one loads while the other computes
 // Records: placed by a prefix sum over the block, staged in shared memory, written to room that the block reserves with one

@@ -124,6 +124,42 @@ public sealed class MergeTargetsTests
         Assert.All([w, other, flat, thin], t => t.AssertGuards());
     }
 
+    /// <summary>The CPU takes memory matrix after matrix; a GPU takes it before it changes any.</summary>
+    [Fact]
+    [Trait("Device", "Cpu")]
+    public void Running_out_of_memory_in_the_middle_leaves_all_matrices_as_they_were()
+    {
+        using var set = new Set(8, seed: 6);
+        byte[][] before = set.Bytes();
+        MergeMatrix[] matrices = [.. set.Targets.Select(t => new MergeMatrix(RowMatrix.Of("test", t.W, t.W), t.Terms, t.Transposed))];
+        matrices[5] = matrices[5] with { Terms = new NoMemory() };
+        Assert.Throws<InsufficientMemoryException>(() => MergeCpu.ApplyExact(matrices));
+        Assert.Equal(before, set.Bytes());
+    }
+
+    private sealed class NoMemory : IReadOnlyList<MergeTerm>
+    {
+        private bool _failed;
+
+        public int Count => 0;
+
+        public MergeTerm this[int index] => throw new ArgumentOutOfRangeException(nameof(index));
+
+        // Once: there is enough for what puts things right.
+        public IEnumerator<MergeTerm> GetEnumerator()
+        {
+            if (_failed)
+            {
+                return Enumerable.Empty<MergeTerm>().GetEnumerator();
+            }
+
+            _failed = true;
+            throw new InsufficientMemoryException();
+        }
+
+        System.Collections.IEnumerator System.Collections.IEnumerable.GetEnumerator() => GetEnumerator();
+    }
+
     /// <summary>Matrices of different extents, dtypes, layouts, row gaps, ranks and numbers of adapters.</summary>
     private sealed class Set : IDisposable
     {

@@ -11,9 +11,9 @@ namespace Engine.Lora;
 /// <param name="Parameters">Base parameters written into.</param>
 /// <param name="CorrectedElements">Elements whose bits subtraction alone would not bring back.</param>
 /// <param name="CorrectionBytes">Memory held so that <see cref="AdaptedModel.Unmerge"/> returns the exact bits.</param>
-/// <param name="Layers">What the merge lost in each layer; none unless asked for.</param>
+/// <param name="Layers">What the merge lost in each layer; null unless asked for.</param>
 public sealed record MergeSummary(
-    int Parameters, long CorrectedElements, long CorrectionBytes, IReadOnlyList<LayerMergeReport> Layers);
+    int Parameters, long CorrectedElements, long CorrectionBytes, IReadOnlyList<LayerMergeReport>? Layers);
 
 /// <summary>What a merge did to one layer.</summary>
 /// <param name="Path">The linear's path.</param>
@@ -39,7 +39,7 @@ public sealed partial class AdaptedModel
     /// <param name="parts">Adapters with their weights; DoRA, PiSSA and copies of whole parameters only alone with weight 1.</param>
     /// <param name="report">Whether the summary says for each layer what rounding took: one more pass over the weights.</param>
     /// <exception cref="EngineDataException">An adapter is unknown or cannot be merged so, or the base is merged already.</exception>
-    /// <exception cref="DeviceOutOfMemoryException">There is no memory for what the way back needs; the base is as it was, unmerged.</exception>
+    /// <exception cref="DeviceOutOfMemoryException">There is no memory for what the way back needs; the base is as it was and no adapter active.</exception>
     public MergeSummary Merge(IReadOnlyList<(string Name, double Weight)> parts, bool report = false)
     {
         ArgumentNullException.ThrowIfNull(parts);
@@ -49,27 +49,15 @@ public sealed partial class AdaptedModel
         Activate(sources is [{ Adapter.HasStandIns: true }] ? sources[0].Adapter.Name : null);
         Base.Device.InvalidateGraphs();
         _selection.Active = null;
-        (List<AdaptedLinear> added, List<AdaptedLinear> rescaled) = Selected(sources);
-        MergeTarget[] targets = [.. added.Select(static l => new MergeTarget(l.Linear.Weight.Value, l.Terms, l.Linear.IsTransposed))];
-
-        // First what only makes new tensors, then all that is added in place, which is done as a whole or not at all.
-        using var made = new Tentative();
-        Tensor[] merged = [.. rescaled.Select(l => made.Add(Rescaled(l)))];
-        IReadOnlyList<MergeError> errors = report ? Kernels.Merge.Report(targets) : [];
-        MergeCorrections corrections = Kernels.Merge.ApplyExact(targets);
-        (Variable, Tensor)[] pristine = [.. rescaled.Select(static l => (l.Linear.Weight, l.Linear.Weight.Value.Share()))];
-        for (int i = 0; i < merged.Length; i++)
+        try
         {
-            rescaled[i].Linear.Weight.Replace(merged[i]);
+            return Write(sources, report);
         }
-
-        made.Keep();
-        _merged = new MergedBase(targets, corrections, pristine);
-        return new MergeSummary(
-            targets.Length + pristine.Length + sources.Sum(s => s.Adapter.Copies.Count),
-            corrections.Elements,
-            corrections.SizeInBytes + pristine.Sum(static p => p.Item2.ByteLength),
-            report ? Layers(added, rescaled, errors, corrections) : []);
+        catch
+        {
+            Activate(null);
+            throw;
+        }
     }
 
     /// <summary>
@@ -166,6 +154,32 @@ public sealed partial class AdaptedModel
                     "merging would change the embedding too; untie the base first");
             }
         }
+    }
+
+    // Writes the linears; all of them or, when memory runs out, none.
+    private MergeSummary Write((LoraAdapter Adapter, double Weight)[] sources, bool report)
+    {
+        (List<AdaptedLinear> added, List<AdaptedLinear> rescaled) = Selected(sources);
+        MergeTarget[] targets = [.. added.Select(static l => new MergeTarget(l.Linear.Weight.Value, l.Terms, l.Linear.IsTransposed))];
+
+        // First what only makes new tensors, then all that is added in place, which is done as a whole or not at all.
+        using var made = new Tentative();
+        Tensor[] merged = [.. rescaled.Select(l => made.Add(Rescaled(l)))];
+        IReadOnlyList<MergeError> errors = report ? Kernels.Merge.Report(targets) : [];
+        MergeCorrections corrections = Kernels.Merge.ApplyExact(targets);
+        (Variable, Tensor)[] pristine = [.. rescaled.Select(static l => (l.Linear.Weight, l.Linear.Weight.Value.Share()))];
+        for (int i = 0; i < merged.Length; i++)
+        {
+            rescaled[i].Linear.Weight.Replace(merged[i]);
+        }
+
+        made.Keep();
+        _merged = new MergedBase(targets, corrections, pristine);
+        return new MergeSummary(
+            targets.Length + pristine.Length + sources.Sum(s => s.Adapter.Copies.Count),
+            corrections.Elements,
+            corrections.SizeInBytes + pristine.Sum(static p => p.Item2.ByteLength),
+            report ? Layers(added, rescaled, errors, corrections) : null);
     }
 
     // The linears that the adapters change: those that get a sum, and DoRA's.
