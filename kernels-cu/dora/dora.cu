@@ -4,8 +4,8 @@
 // Shapes: W [R,C] without gaps, outputs along the rows, or along the columns for W stored [in, out]; any alignment
 // Dtypes: W f32 | bf16 | f16 (scale: f32), the rest f32; A, B any float.  Arch: sm_80+
 // Bytes: norm R·C·e + 4·r·(R + C), scale 8·R·C.  Flops: norm (2r + 3)·R·C.  Bound: memory up to about rank 32
-// Algorithm: norm: a block a tile of 64 × 128 as in merge.cu, W + Δ never leaves registers; then one thread an output
-// Numerics: fixed order by the shapes alone, f32.  Aliasing: ratio's y may be an operand; scale works in place
+// Algorithm: norm: a block a tile of 64 rows × 512 bytes as in merge.cu, W + Δ never leaves registers; then one thread an output
+// Numerics: fixed order by shapes and dtype alone, f32.  Aliasing: ratio's y may be an operand; scale works in place
 #include "../common/delta.cuh"
 
 struct DoraNormParams {
@@ -19,65 +19,61 @@ struct DoraNormParams {
 };
 
 template <typename T, bool Columns> __device__ __forceinline__ void dora_norm(const DoraNormParams& p) {
-    constexpr int N = Pack<T>::N, G = 8 / N;
-    __shared__ __align__(16) unsigned char shared[DeltaSharedBytes];
-    int tile_row = (int)(blockIdx.x / p.tiles_across) * DeltaRows;
-    int tile_column = (int)(blockIdx.x % p.tiles_across) * DeltaColumns;
-    int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-    int first = tile_row + 4 * ty;
-    float w[4][8];
+    using D = DeltaTile<T>;
+    using W = Word<T>;
+    constexpr int N = D::N, H = W::H;
+    float4* shared = dynamic_shared<float4>();
+    uint4* pieces = (uint4*)(shared + DeltaFactorQuads);
+    const int tile = blockIdx.x;
+    float delta[DeltaWarpRows][N];
+    delta_tile<T>(
+        p.factors, D(p.w, p.columns, p.rows, p.columns, p.tiles_across, tile, p.vectors), shared, pieces, delta);
+    const D t(p.w, p.columns, p.rows, p.columns, p.tiles_across, hidden(tile), p.vectors);
+    // W's pieces and the factors are padded with zeros, so that elements outside W contribute (0 + 0)².
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < DeltaWarpRows; i++) {
+        const uint4 piece = *D::slot(pieces, i);
+        const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
 #pragma unroll
-        for (int g = 0; g < G; g++) {
-            int column = tile_column + delta_column<N>(g * N), valid = first + i < p.rows ? p.columns - column : 0;
-            const T* from = (const T*)p.w + (long long)(first + i) * p.columns + column;
-            float pack[N] = {};
-            if (p.vectors && valid >= N) Pack<T>::load(from, pack);
-            else {
+        for (int c = 0; c < 4; c++) {
+            float x[H];
+            W::split(words[c], x);
 #pragma unroll
-                for (int n = 0; n < N; n++)
-                    if (n < valid) pack[n] = to_float(from[n]);
+            for (int h = 0; h < H; h++) {
+                const float v = x[h] + delta[i][c * H + h];
+                delta[i][c * H + h] = v * v;
             }
-#pragma unroll
-            for (int n = 0; n < N; n++) w[i][g * N + n] = pack[n];
         }
-    // The factors are padded with zeros, so that elements outside W contribute (0 + 0)².
-    float delta[4][8];
-    delta_tile<N>(p.factors, tile_row, tile_column, shared, delta);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            float v = w[i][j] + delta[i][j];
-            w[i][j] = v * v;
-        }
+    }
     if constexpr (!Columns) {
-        float* out = p.partial + (long long)(blockIdx.x % p.tiles_across) * p.rows;
+        float* out = p.partial + (long long)(blockIdx.x % p.tiles_across) * p.rows + t.row + t.first;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < DeltaWarpRows; i++) {
             float sum = 0;
 #pragma unroll
-            for (int j = 0; j < 8; j++) sum += w[i][j];
-            // Over the 16 threads of a row, which are half a warp.
+            for (int j = 0; j < N; j++) sum += delta[i][j];
+            // Over the warp, which has the row.
 #pragma unroll
-            for (int d = 8; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-            if (tx == 0 && first + i < p.rows) out[first + i] = sum;
+            for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+            if (t.column == 0 && t.first + i < t.rows) out[i] = sum;
         }
     } else {
-        float* out = p.partial + (long long)(blockIdx.x / p.tiles_across) * p.columns;
-        float* sums = (float*)shared;  // [16][128]
+        float* out = p.partial + (long long)(blockIdx.x / p.tiles_across) * p.columns + t.left;
+        float* sums = (float*)shared;  // [8][columns of a tile]
         __syncthreads();
 #pragma unroll
-        for (int j = 0; j < 8; j++)
-            sums[ty * DeltaColumns + delta_column<N>(j)] = (w[0][j] + w[1][j]) + (w[2][j] + w[3][j]);
-        __syncthreads();
-        int column = threadIdx.x;
-        if (column < DeltaColumns && tile_column + column < p.columns) {
+        for (int j = 0; j < N; j++) {
             float sum = 0;
 #pragma unroll
-            for (int i = 0; i < 16; i++) sum += sums[i * DeltaColumns + column];
-            out[tile_column + column] = sum;
+            for (int i = 0; i < DeltaWarpRows; i++) sum += delta[i][j];
+            sums[threadIdx.x / 32 * D::Columns + t.column + j] = sum;
+        }
+        __syncthreads();
+        for (int column = threadIdx.x; column < t.columns; column += DeltaThreads) {
+            float sum = 0;
+#pragma unroll
+            for (int i = 0; i < DeltaThreads / 32; i++) sum += sums[i * D::Columns + column];
+            out[column] = sum;
         }
     }
 }
@@ -85,8 +81,10 @@ template <typename T, bool Columns> __device__ __forceinline__ void dora_norm(co
 template <typename T> __device__ void dora_norm_rows(const DoraNormParams& p) { dora_norm<T, false>(p); }
 template <typename T> __device__ void dora_norm_columns(const DoraNormParams& p) { dora_norm<T, true>(p); }
 
-ENGINE_KERNEL(dora_norm_rows, DoraNormParams, DeltaThreads, dora_norm_rows)
-ENGINE_KERNEL(dora_norm_columns, DoraNormParams, DeltaThreads, dora_norm_columns)
+// Two blocks a multiprocessor, as in merge.cu.
+#define DORA_BOUNDS DeltaThreads, 2
+ENGINE_KERNEL(dora_norm_rows, DoraNormParams, DORA_BOUNDS, dora_norm_rows)
+ENGINE_KERNEL(dora_norm_columns, DoraNormParams, DORA_BOUNDS, dora_norm_columns)
 
 ENGINE_PARAMS(dora_pack, DeltaPackParams)
 extern "C" __global__ void __launch_bounds__(256) dora_pack(const DeltaPackParams p) { delta_pack(p); }

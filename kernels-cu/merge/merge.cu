@@ -1,70 +1,33 @@
-// merge_apply — W ← round(W + Δ), Δ = Σ scale·B·A (common/delta.cuh)
-// merge_exact — the same, and per tile of 64 × 128 the elements that round(W′ − Δ) does not bring back
-// merge_undo — W ← round(W′ − Δ), then those elements; merge_pack and merge_compact prepare and tidy up
+// merge_apply — W ← round(W + Δ), Δ = Σ scale·B·A (common/delta.cuh), for all matrices of a table in one launch
+// merge_exact — the same, and per tile of 64 rows × 512 bytes the elements that round(W′ − Δ) does not bring back
+// merge_undo — W ← round(W′ − Δ), then those elements;  merge_pack — all factors, in one launch
 // Shapes: W [R,C] with a row stride; any alignment (16-byte accesses where it allows); factors packed, see delta.cuh
-// Dtypes: W f32 | bf16 | f16; A, B any float; Δ and the sum in f32.  Arch: sm_80+
-// Bytes: 2·R·C·e + 4·r·(R + C), exact: + the records.  Flops: (2r + 1)·R·C.  Bound: memory up to about rank 32
-// Algorithm: a block a tile; W's loads are under way while Δ is formed by FFMA from shared memory, 4 × 8 elements a thread;
-//   records are counted and placed by a prefix sum over the block and staged in shared memory
-// Numerics: the bits of the CPU's Δ and of its sum; records in an order that depends on the shapes alone
-// Aliasing: W is changed in place; A and B are not W
-#include "../common/delta.cuh"
+// Dtypes: W f32 | bf16 | f16, each matrix its own; A, B any float; Δ and the sum in f32.  Arch: sm_80+
+// Bytes: 2·R·C·e + 4·r·(R + C), exact: + the records.  Flops: (2r + 1)·R·C.  Bound: memory, target >= 95% of copy bandwidth
+//   at rank 16. An H100 moves a bf16 element's 4 bytes in 4 ∕ 3.0e12 s = 1.3 ps; its r multiply-adds take r ∕ 33e12 s, 0.5 ps
+//   at rank 16, and conversions, the factors' loads and the sum another 0.3 ps of issue slots: hidden behind memory. From about
+//   rank 32 on (f32, 8 bytes: 64; exact a little earlier) issue slots are the bound, and time grows with the rank; tensor cores
+//   would help but not give the CPU's bits. Factors come from L2: 1.25·r KB for a tile's 64 KB of W, read and written
+// Algorithm: a block a tile; W's pieces come by cp.async while Δ is formed by FFMA, 8 × 16 bytes a thread, and so do the factors,
+//   16 ranks during the work on the 16 before. Two blocks a multiprocessor: one loads while the other computes
+// Records: placed by a prefix sum over the block, staged in shared memory, written to room that the block reserves with one
+//   integer atomic: segments lie without gaps, in an order that may change from run to run, which no result shows. A tile
+//   whose segment ends past the pool's capacity leaves W as it is; a second launch merges it once there is room
+// Numerics: the bits of the CPU's Δ and of its sum.  Aliasing: W is changed in place; matrices do not overlap
+// Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 as above (not measured yet)
+#include "report.cuh"
 
 struct MergeParams {
-    void* w;
-    DeltaFactors factors;
-    unsigned char* segments;   // exact: capacity bytes a tile; undo: at offsets[tile]
+    MergeTable table;
+    unsigned char* segments;
     int* counts;               // records of each tile
-    const long long* offsets;  // undo alone
-    long long stride;
-    int rows;
-    int columns;
-    int tiles_across;
-    int vectors;  // nonzero: pointer and stride allow 16-byte accesses
+    long long* begins;         // where each tile's segment begins
+    unsigned long long* used;  // exact: bytes reserved, records; zeros before
+    long long capacity;        // exact, undo: tiles whose segment ends after this have not been merged
+    int rest;                  // exact: nonzero merges those, into segments that are long enough
 };
 
-template <typename T> struct Bits;
-template <> struct Bits<float> {
-    using U = uint32_t;
-    static __device__ __forceinline__ float value(U u) { return __uint_as_float(u); }
-    static __device__ __forceinline__ U of(float x) { return __float_as_uint(x); }
-};
-template <> struct Bits<bf16> {
-    using U = uint16_t;
-    static __device__ __forceinline__ float value(U u) { return __uint_as_float((uint32_t)u << 16); }
-    static __device__ __forceinline__ U of(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
-};
-template <> struct Bits<f16> {
-    using U = uint16_t;
-    static __device__ __forceinline__ float value(U u) { return __half2float(__ushort_as_half(u)); }
-    static __device__ __forceinline__ U of(float x) { return __half_as_ushort(__float2half_rn(x)); }
-};
-
-// 16 bytes, of which the first `valid` elements exist.
-template <typename U> __device__ __forceinline__ uint4 load_raw(const U* p, int valid, bool vectors) {
-    constexpr int N = 16 / sizeof(U);
-    if (vectors && valid >= N) return *reinterpret_cast<const uint4*>(p);
-    uint4 pack = make_uint4(0, 0, 0, 0);
-    U* e = reinterpret_cast<U*>(&pack);
-#pragma unroll
-    for (int n = 0; n < N; n++)
-        if (n < valid) e[n] = p[n];
-    return pack;
-}
-
-template <typename U> __device__ __forceinline__ void store_raw(U* p, uint4 pack, int valid, bool vectors) {
-    constexpr int N = 16 / sizeof(U);
-    if (vectors && valid >= N) {
-        *reinterpret_cast<uint4*>(p) = pack;
-        return;
-    }
-    const U* e = reinterpret_cast<const U*>(&pack);
-#pragma unroll
-    for (int n = 0; n < N; n++)
-        if (n < valid) p[n] = e[n];
-}
-
-// The sum of x over the threads before this one, and over all 256.
+// The sum of x over the threads before this one, and over all.
 __device__ __forceinline__ int exclusive_sum(int x, int& total) {
     __shared__ int sums[DeltaThreads / 32];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x;
@@ -87,133 +50,198 @@ __device__ __forceinline__ int exclusive_sum(int x, int& total) {
 
 enum MergeMode { Apply, Exact, Undo };
 
-template <typename T, MergeMode Mode> __device__ __forceinline__ void merge_tile(const MergeParams& p) {
-    using B = Bits<T>;
-    using U = typename B::U;
-    constexpr int N = Pack<T>::N, G = 8 / N;
-    constexpr int TileBytes = DeltaRows * DeltaColumns * sizeof(U);
-    constexpr int SharedBytes = Mode == Exact && TileBytes > DeltaSharedBytes ? TileBytes : DeltaSharedBytes;
-    __shared__ __align__(16) unsigned char shared[SharedBytes];
-    int tile_row = (int)(blockIdx.x / p.tiles_across) * DeltaRows;
-    int tile_column = (int)(blockIdx.x % p.tiles_across) * DeltaColumns;
-    int tile_rows = min(DeltaRows, p.rows - tile_row), tile_columns = min(DeltaColumns, p.columns - tile_column);
-    int first = (int)(threadIdx.x / 16) * 4;
-    U* w = (U*)p.w + tile_row * p.stride + tile_column;
-    // A list takes 2 bytes of offset for each element; where it would be longer than the tile, the tile is kept.
-    int limit = tile_rows * tile_columns * (int)sizeof(U);
-    auto is_copy = [limit](int count) { return count * (int)(sizeof(U) + 2) > limit; };
-    auto valid = [&](int i, int g) { return first + i < tile_rows ? tile_columns - delta_column<N>(g * N) : 0; };
-    bool copy_vectors = tile_columns % N == 0;
+// A list takes 2 bytes of place for each element; where it would be longer than the tile, the tile is kept. Segments take
+// multiples of 16 bytes.
+template <typename T> struct Segment {
+    using U = typename Word<T>::U;
+    int kept, listed;
+
+    __device__ __forceinline__ Segment(const DeltaTile<T>& t, int records)
+        : kept(t.rows * t.columns * (int)sizeof(U)), listed(records * (int)(sizeof(U) + 2)) {}
+    __device__ __forceinline__ bool is_copy() const { return listed > kept; }
+    __device__ __forceinline__ int bytes() const { return (min(listed, kept) + 15) & ~15; }
+};
+
+// A tile that was kept as a whole lies row by row, without gaps.
+template <typename T> __device__ __forceinline__ void restore_copy(const DeltaTile<T>& t, const unsigned char* segment) {
+    using U = typename Word<T>::U;
+    const U* from = (const U*)segment;
+    if (t.fast) {
+#pragma unroll
+        for (int i = 0; i < DeltaWarpRows; i++)
+            if (t.valid(i) > 0)
+                *reinterpret_cast<uint4*>(t.w + i * t.stride) =
+                    *reinterpret_cast<const uint4*>(from + (t.first + i) * t.columns + t.column);
+        return;
+    }
+    U* w = t.w - t.first * t.stride - t.column;
+    for (int i = threadIdx.x; i < t.rows * t.columns; i += DeltaThreads) w[i / t.columns * t.stride + i % t.columns] = from[i];
+}
+
+template <typename T>
+__device__ __forceinline__ void keep_copy(const DeltaTile<T>& t, const uint4* pieces, const Segment<T>& s, unsigned char* segment) {
+    using D = DeltaTile<T>;
+    using U = typename D::U;
+#pragma unroll 1
+    for (int i = 0; i < DeltaWarpRows; i++) {
+        const int valid = min(t.valid(i), D::N);
+        const uint4* from = D::slot(pieces, i);
+        U* to = (U*)segment + (t.first + i) * t.columns + t.column;
+        if (t.columns % D::N == 0) {
+            if (valid > 0) *reinterpret_cast<uint4*>(to) = *from;
+        } else {
+#pragma unroll 1
+            for (int n = 0; n < valid; n++) to[n] = ((const U*)from)[n];
+        }
+    }
+    if (s.kept + (int)threadIdx.x < s.bytes()) segment[s.kept + threadIdx.x] = 0;
+}
+
+template <typename T>
+__device__ __forceinline__ void restore_list(const DeltaTile<T>& t, const unsigned char* segment, int records) {
+    using U = typename Word<T>::U;
+    const U* originals = (const U*)segment;
+    const uint16_t* places = (const uint16_t*)(originals + records);
+    U* w = t.w - t.first * t.stride - t.column;
+    for (int i = threadIdx.x; i < records; i += DeltaThreads)
+        w[places[i] / DeltaTile<T>::Columns * t.stride + places[i] % DeltaTile<T>::Columns] = originals[i];
+}
+
+template <typename T, MergeMode Mode>
+__device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatrix& m, float4* shared) {
+    using D = DeltaTile<T>;
+    using W = Word<T>;
+    using U = typename W::U;
+    constexpr int N = D::N, H = W::H;
+    const int tile = blockIdx.x;
+    uint4* pieces = (uint4*)(shared + DeltaFactorQuads);
 
     const unsigned char* segment = nullptr;
     int records = 0;
-    if constexpr (Mode == Undo) {
-        records = p.counts[blockIdx.x];
-        segment = p.segments + p.offsets[blockIdx.x];
-        if (is_copy(records)) {
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-#pragma unroll
-                for (int g = 0; g < G; g++) {
-                    int row = first + i, column = delta_column<N>(g * N);
-                    const U* kept = (const U*)segment + row * tile_columns + column;
-                    store_raw<U>(w + row * p.stride + column, load_raw<U>(kept, valid(i, g), copy_vectors), valid(i, g), p.vectors);
-                }
+    if (Mode == Undo || (Mode == Exact && p.rest)) {
+        const DeltaTile<T> t = tile_of<T>(m, tile);
+        records = p.counts[tile];
+        const Segment<T> s(t, records);
+        const long long begin = p.begins[tile];
+        const bool was_merged = begin + s.bytes() <= p.capacity;
+        if (was_merged != (Mode == Undo)) return;
+        segment = p.segments + begin;
+        if (Mode == Undo && s.is_copy()) {
+            restore_copy(t, segment);
             return;
         }
     }
 
-    if constexpr (Mode == Exact) {
-        // Segments move in units of 16 bytes: what a tile kept whole leaves of its last one is zeros.
-        if ((int)threadIdx.x < (-limit & 15)) p.segments[(long long)blockIdx.x * TileBytes + limit + threadIdx.x] = 0;
-    }
-    uint4 packs[4][G];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int g = 0; g < G; g++)
-            packs[i][g] = load_raw<U>(w + (first + i) * p.stride + delta_column<N>(g * N), valid(i, g), p.vectors);
-    float delta[4][8];
-    delta_tile<N>(p.factors, tile_row, tile_column, shared, delta);
+    float delta[DeltaWarpRows][N];
+    delta_tile<T>(m.factors, tile_of<T>(m, tile), shared, pieces, delta);
+    const DeltaTile<T> t = tile_of<T>(m, hidden(tile));
 
-    unsigned differs = 0;
+    // Bit i·N + n: element n of row i does not come back.
+    uint32_t differs[DeltaWarpRows * N / 32] = {};
+    Words results[DeltaWarpRows];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < DeltaWarpRows; i++) {
+        const Words words = words_of(*D::slot(pieces, i));
+        const int valid = t.valid(i);
 #pragma unroll
-        for (int g = 0; g < G; g++) {
-            const U* e = reinterpret_cast<const U*>(&packs[i][g]);
-            uint4 result;
-            U* r = reinterpret_cast<U*>(&result);
+        for (int c = 0; c < 4; c++) {
+            float x[H];
+            W::split(words.w[c], x);
 #pragma unroll
-            for (int n = 0; n < N; n++) {
-                float d = delta[i][g * N + n], x = B::value(e[n]);
-                r[n] = B::of(Mode == Undo ? __fsub_rn(x, d) : __fadd_rn(x, d));
-                if (Mode == Exact && n < valid(i, g) && B::of(__fsub_rn(B::value(r[n]), d)) != e[n])
-                    differs |= 1u << (i * 8 + g * N + n);
+            for (int h = 0; h < H; h++)
+                x[h] = Mode == Undo ? __fsub_rn(x[h], delta[i][c * H + h]) : __fadd_rn(x[h], delta[i][c * H + h]);
+            results[i].w[c] = W::join(x);
+            if (Mode == Exact) {
+                W::split(results[i].w[c], x);
+#pragma unroll
+                for (int h = 0; h < H; h++) x[h] = __fsub_rn(x[h], delta[i][c * H + h]);
+                const uint32_t back = W::join(x) ^ words.w[c];
+#pragma unroll
+                for (int h = 0; h < H; h++)
+                    if ((H == 1 ? back : back >> (16 * h) & 0xffff) && c * H + h < valid)
+                        differs[i * N / 32] |= 1u << (i * N % 32 + c * H + h);
             }
-            store_raw<U>(w + (first + i) * p.stride + delta_column<N>(g * N), result, valid(i, g), p.vectors);
         }
+    }
 
-    if constexpr (Mode == Undo) {
+    if (Mode != Exact) store_tile(t, results, pieces);
+    if (Mode == Undo) {
         // The threads' own stores are before the barrier, so the records win.
         __syncthreads();
-        const U* originals = (const U*)segment;
-        const uint16_t* places = (const uint16_t*)(originals + records);
-        for (int i = threadIdx.x; i < records; i += DeltaThreads)
-            w[places[i] / DeltaColumns * p.stride + places[i] % DeltaColumns] = originals[i];
+        restore_list(t, segment, records);
     }
 
-    if constexpr (Mode == Exact) {
-        int total, at = exclusive_sum(__popc(differs), total);
-        unsigned char* out = p.segments + (long long)blockIdx.x * TileBytes;
-        if (threadIdx.x == 0) p.counts[blockIdx.x] = total;
-        if (is_copy(total)) {
+    if (Mode == Exact) {
+        int count = 0, total;
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-#pragma unroll
-                for (int g = 0; g < G; g++)
-                    store_raw<U>((U*)out + (first + i) * tile_columns + delta_column<N>(g * N), packs[i][g], valid(i, g), copy_vectors);
-            return;
-        }
-        U* originals = (U*)shared;
-        uint16_t* places = (uint16_t*)(originals + total);
-#pragma unroll
-        for (int j = 0; j < 32; j++)
-            if (differs >> j & 1) {
-                originals[at] = reinterpret_cast<const U*>(&packs[j / 8][j % 8 / N])[j % N];
-                places[at++] = (uint16_t)((first + j / 8) * DeltaColumns + delta_column<N>(j % 8));
+        for (int i = 0; i < DeltaWarpRows * N / 32; i++) count += __popc(differs[i]);
+        int at = exclusive_sum(count, total);
+        const Segment<T> s(t, total);
+        unsigned char* out = const_cast<unsigned char*>(segment);
+        if (!p.rest) {
+            __shared__ long long place;
+            if (threadIdx.x == 0) {
+                place = 0;
+                if (total > 0) {
+                    place = (long long)atomicAdd(p.used, (unsigned long long)s.bytes());
+                    atomicAdd(p.used + 1, (unsigned long long)total);
+                }
+                p.counts[tile] = total;
+                p.begins[tile] = place;
             }
-        __syncthreads();
-        int units = (total * (int)(sizeof(U) + 2) + 15) / 16;
-        for (int i = threadIdx.x; i < units; i += DeltaThreads) ((uint4*)out)[i] = ((const uint4*)shared)[i];
+            __syncthreads();
+            if (place + s.bytes() > p.capacity) return;
+            out = p.segments + place;
+        }
+        if (s.is_copy()) {
+            keep_copy(t, pieces, s, out);
+        } else {
+            // Everybody is past the factors since the prefix sum. The thread's bits one by one: most threads have few.
+            U* originals = (U*)shared;
+            uint16_t* places = (uint16_t*)(originals + total);
+#pragma unroll
+            for (int i = 0; i < DeltaWarpRows * N / 32; i++)
+                for (uint32_t rest = differs[i]; rest; rest &= rest - 1, at++) {
+                    const int bit = i * 32 + __ffs(rest) - 1;
+                    originals[at] = ((const U*)D::slot(pieces, bit / N))[bit % N];
+                    places[at] = (uint16_t)((t.first + bit / N) * D::Columns + t.column + bit % N);
+                }
+            __syncthreads();
+            for (int i = threadIdx.x; i < s.bytes() / 16; i += DeltaThreads) ((uint4*)out)[i] = ((const uint4*)shared)[i];
+        }
+        store_tile(t, results, pieces);
     }
 }
 
-template <typename T> __device__ void merge_apply(const MergeParams& p) { merge_tile<T, Apply>(p); }
-template <typename T> __device__ void merge_exact(const MergeParams& p) { merge_tile<T, Exact>(p); }
-template <typename T> __device__ void merge_undo(const MergeParams& p) { merge_tile<T, Undo>(p); }
+template <MergeMode Mode> __device__ __forceinline__ void merge(const MergeParams& p) {
+    float4* shared = dynamic_shared<float4>();
+    const MergeMatrix& m = matrix_of(p.table, blockIdx.x);
+    if (m.type == BF16) merge_tile<bf16, Mode>(p, m, shared);
+    else if (m.type == F16) merge_tile<f16, Mode>(p, m, shared);
+    else merge_tile<float, Mode>(p, m, shared);
+}
 
-// Two blocks a multiprocessor: W waits in registers, so three would spill.
-#define MERGE_BOUNDS DeltaThreads, 2
-ENGINE_KERNEL(merge_apply, MergeParams, MERGE_BOUNDS, merge_apply)
-ENGINE_KERNEL(merge_exact, MergeParams, MERGE_BOUNDS, merge_exact)
-ENGINE_KERNEL(merge_undo, MergeParams, MERGE_BOUNDS, merge_undo)
+static_assert(DeltaFactorQuads * 16 >= DeltaRows * 512 && DeltaRows * DeltaTile<bf16>::Columns <= 1 << 16,
+              "a list fits in the factors' place, a place in 2 bytes");
 
-ENGINE_PARAMS(merge_pack, DeltaPackParams)
-extern "C" __global__ void __launch_bounds__(256) merge_pack(const DeltaPackParams p) { delta_pack(p); }
+ENGINE_PARAMS(merge_apply, MergeParams)
+ENGINE_PARAMS(merge_exact, MergeParams)
+ENGINE_PARAMS(merge_undo, MergeParams)
 
-// Moves the tiles' segments together.
-struct MergeCompactParams {
-    const unsigned char* from;  // capacity bytes a tile
-    unsigned char* to;
-    const long long* offsets;  // [tiles + 1], multiples of 16
-    long long capacity;
+// Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers.
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { merge<Apply>(p); }
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_exact(const MergeParams p) { merge<Exact>(p); }
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_undo(const MergeParams p) { merge<Undo>(p); }
+
+struct MergePackParams {
+    const DeltaPackParams* packs;  // null: `only` is the one there is
+    long long count;
+    DeltaPackParams only;
 };
 
-ENGINE_PARAMS(merge_compact, MergeCompactParams)
-extern "C" __global__ void __launch_bounds__(128) merge_compact(const MergeCompactParams p) {
-    long long begin = p.offsets[blockIdx.x], units = (p.offsets[blockIdx.x + 1] - begin) / 16;
-    const uint4* from = (const uint4*)(p.from + blockIdx.x * p.capacity);
-    uint4* to = (uint4*)(p.to + begin);
-    for (long long i = threadIdx.x; i < units; i += blockDim.x) to[i] = from[i];
+ENGINE_PARAMS(merge_pack, MergePackParams)
+extern "C" __global__ void __launch_bounds__(DeltaThreads) merge_pack(const MergePackParams p) {
+    DeltaPackParams own = p.only;
+    if (p.packs) own = *entry_of(p.packs, p.count, (int)blockIdx.x);
+    delta_pack(own);
 }

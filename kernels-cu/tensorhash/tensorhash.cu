@@ -1,4 +1,5 @@
-// tensorhash_chunks — the 128-bit hash of each chunk of 64 KiB (TensorHash.Fold with seed 0); the host folds those together
+// tensorhash_chunks — the 128-bit hash of each chunk of 64 KiB (TensorHash.Fold with seed 0) of all tensors of a table; the host
+//   folds those of a tensor together
 // Shapes: rows of row_bytes bytes, row_stride apart, taken as one sequence of `length` bytes; out [chunks, 2] u64, low first
 // Dtypes: any, as bits; integer arithmetic.  Arch: sm_80+
 // Bytes: length.  Bound: memory for large tensors, the chain of 1024 multiplications of a chunk for small ones
@@ -8,14 +9,24 @@
 
 using u64 = unsigned long long;
 
-struct TensorHashParams {
+// Laid out as in TensorHashCuda.
+struct HashEntry {
     const unsigned char* data;
-    u64* out;
     long long length;
     long long row_bytes;
     long long row_stride;
-    long long chunks;
+    long long first_chunk;  // in the numbering of all tensors' chunks
+    int first_block;
     int vectors;  // nonzero: every piece of 16 bytes lies within a row, at a multiple of 16 bytes
+};
+
+static_assert(sizeof(HashEntry) == 48, "as in TensorHashCuda");
+
+struct TensorHashParams {
+    const HashEntry* entries;  // null: `only` is the one there is
+    u64* out;
+    HashEntry only;
+    int count;
 };
 
 constexpr int ChunkBytes = 1 << 16, Ahead = 8;
@@ -27,7 +38,7 @@ struct Cursor {
     const unsigned char* row;
     long long column;
 
-    __device__ __forceinline__ void move(const TensorHashParams& p, long long bytes) {
+    __device__ __forceinline__ void move(const HashEntry& p, long long bytes) {
         column += bytes;
         while (column >= p.row_bytes) {
             column -= p.row_bytes;
@@ -37,7 +48,7 @@ struct Cursor {
 };
 
 // Up to 16 bytes, zeros after the end.
-__device__ __forceinline__ ulonglong2 load_bytes(const TensorHashParams& p, Cursor at, int count) {
+__device__ __forceinline__ ulonglong2 load_bytes(const HashEntry& p, Cursor at, int count) {
     u64 words[2] = {0, 0};
 #pragma unroll
     for (int i = 0; i < 16; i++)
@@ -51,12 +62,28 @@ __device__ __forceinline__ ulonglong2 load_bytes(const TensorHashParams& p, Curs
     return make_ulonglong2(words[0], words[1]);
 }
 
+// The tensor that the block belongs to: the last one that begins at it or before.
+__device__ __forceinline__ HashEntry entry_of(const TensorHashParams& params, int block) {
+    HashEntry entry = params.only;
+    if (params.entries) {
+        int low = 0, high = params.count;
+        while (high - low > 1) {
+            int middle = (low + high) / 2;
+            if (params.entries[middle].first_block <= block) low = middle;
+            else high = middle;
+        }
+        entry = params.entries[low];
+    }
+    return entry;
+}
+
 ENGINE_PARAMS(tensorhash_chunks, TensorHashParams)
-extern "C" __global__ void __launch_bounds__(32) tensorhash_chunks(const TensorHashParams p) {
+extern "C" __global__ void __launch_bounds__(32) tensorhash_chunks(const TensorHashParams params) {
     const u64 c0 = 0x6A09E667F3BCC909, c1 = 0xBB67AE8584CAA73B, c2 = 0x3C6EF372FE94F82B, c3 = 0xA54FF53A5F1D36F1;
     int lane = threadIdx.x, part = lane % 4;
-    long long chunk = blockIdx.x * 8ll + lane / 4, begin = chunk * ChunkBytes;
-    int length = chunk < p.chunks ? (int)min((long long)ChunkBytes, p.length - begin) : 0;
+    const HashEntry p = entry_of(params, blockIdx.x);
+    long long chunk = (blockIdx.x - p.first_block) * 8ll + lane / 4, begin = chunk * ChunkBytes;
+    int length = (int)max(0ll, min((long long)ChunkBytes, p.length - begin));
     u64 c = part == 0 ? c0 : part == 1 ? c1 : part == 2 ? c2 : c3;
     u64 h = part == 0 ? c1 : part == 1 ? c2 : part == 2 ? c3 : c0;
     if (16 * part < length) {
@@ -89,7 +116,7 @@ extern "C" __global__ void __launch_bounds__(32) tensorhash_chunks(const TensorH
     u64 h0 = __shfl_sync(0xffffffffu, h, base), h1 = __shfl_sync(0xffffffffu, h, base + 1);
     u64 h2 = __shfl_sync(0xffffffffu, h, base + 2), h3 = __shfl_sync(0xffffffffu, h, base + 3);
     if (part == 0 && length > 0) {
-        p.out[2 * chunk] = mix(mix(h0 ^ c1, h1 ^ (u64)length), mix(h2 ^ c3, h3) ^ c2);
-        p.out[2 * chunk + 1] = mix(mix(h2 ^ c0, h0 ^ (u64)length), mix(h3 ^ c2, h1) ^ c3);
+        params.out[2 * (p.first_chunk + chunk)] = mix(mix(h0 ^ c1, h1 ^ (u64)length), mix(h2 ^ c3, h3) ^ c2);
+        params.out[2 * (p.first_chunk + chunk) + 1] = mix(mix(h2 ^ c0, h0 ^ (u64)length), mix(h3 ^ c2, h1) ^ c3);
     }
 }

@@ -19,6 +19,7 @@ public class BenchCommandTests
         ["m×n×k"] = "6x7x8",
         ["rows×inputs×outputs×rank"] = "6x8x10x2",
         ["outputs×inputs×rank"] = "6x8x2",
+        ["layers×outputs×inputs×rank"] = "3x6x8x2",
     };
 
     public static TheoryData<string> Ops => [.. OpBench.All.Select(b => b.Name)];

@@ -83,9 +83,21 @@ public class ParityCommandTests
         string lora = Path.Combine(Fixtures.Parity, "lora", "qv_default");
         string output = directory.File("merged");
         string text = Command.Run(
-            "merge", "--model", Fixtures.Llama, "--adapter", Path.Combine(lora, "adapter_final"), "--out", output, "--json").Succeeded();
+            "merge", "--model", Fixtures.Llama, "--adapter", Path.Combine(lora, "adapter_final"), "--out", output, "--report", "--json").Succeeded();
         JsonElement json = JsonDocument.Parse(text).RootElement;
         Assert.Equal(4, json.GetProperty("parameters_changed").GetInt32());
+        Assert.Equal(4, json.GetProperty("layers").GetArrayLength());
+        foreach (JsonElement layer in json.GetProperty("layers").EnumerateArray())
+        {
+            Assert.Matches("^model\\.layers\\.[01]\\.self_attn\\.[qv]_proj$", layer.GetProperty("path").GetString());
+            Assert.Equal("f32", layer.GetProperty("dtype").GetString());
+            Assert.True(layer.GetProperty("delta_norm").GetDouble() > 0);
+
+            // Each sum is rounded by at most 2⁻²⁴ of itself, and no weight here is 2¹⁰ times its update.
+            Assert.InRange(layer.GetProperty("relative_error").GetDouble(), 1e-9, Math.ScaleB(1, -14));
+            Assert.InRange(layer.GetProperty("correction_bytes").GetInt64(), 1, 5 * layer.GetProperty("elements").GetInt64());
+        }
+
         Assert.True(json.GetProperty("base_restored").GetBoolean());
         Assert.NotEqual(json.GetProperty("hash_before").GetString(), json.GetProperty("hash_merged").GetString());
         foreach (string name in (string[])["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.v_proj.weight"])
@@ -105,7 +117,9 @@ public class ParityCommandTests
         string[] parts = ["--adapter", Path.Combine(multi, "sql") + ":0.7", "--adapter", Path.Combine(multi, "wide") + ":0.3"];
         string merged = directory.File("merged");
         string combined = directory.File("combined");
-        Command.Run(["merge", "--model", Fixtures.Llama, "--out", merged, .. parts]).Succeeded();
+        string table = Command.Run(["merge", "--model", Fixtures.Llama, "--out", merged, "--report", .. parts]).Succeeded();
+        Assert.Contains("% vanished", table);
+        Assert.Contains("layers.0.self_attn.q_proj", table);
         using JsonDocument summary = JsonDocument.Parse(Command.Run(
             ["adapters", "combine", "--model", Fixtures.Llama, "--type", "cat", "--out", combined, "--json", .. parts]).Succeeded());
         Assert.Equal(combined, summary.RootElement.GetProperty("out").GetString());

@@ -114,30 +114,32 @@ internal static class LoraBenchCandidates
         }),
         new("merge", Merged, set =>
         {
-            (Tensor w, Tensor a, Tensor b) = (set.W, set.A, set.B);
-            return () => Merge.Apply(w, a, b, LoraBenchSet.Scale, transposed: false);
+            MergeTarget[] targets = [Target(set, set.W)];
+            return () => Merge.Apply(targets);
         }),
         new("exact merge", Merged, set =>
         {
-            (Tensor w, Tensor a, Tensor b) = (set.W, set.A, set.B);
-            return () => Merge.ApplyExact(w, a, b, LoraBenchSet.Scale, transposed: false).Dispose();
+            MergeTarget[] targets = [Target(set, set.W)];
+            return () => Merge.ApplyExact(targets).Dispose();
         })
         { CanBeRecorded = false },
 
         // A pair, in a matrix of its own, so that each call finds and leaves the matrix that its correction belongs to.
         new("merge and undo", Merged, set =>
         {
-            (Tensor w, Tensor a, Tensor b) = (set.NewW(), set.A, set.B);
-            MergeCorrection correction = set.Own(Merge.ApplyExact(w, a, b, LoraBenchSet.Scale, transposed: false));
-            Merge.Undo(w, a, b, LoraBenchSet.Scale, transposed: false, correction);
+            MergeTarget[] targets = [Target(set, set.NewW())];
+            MergeCorrections corrections = set.Own(Merge.ApplyExact(targets));
+            Merge.Undo(targets, corrections);
             return () =>
             {
-                Merge.Apply(w, a, b, LoraBenchSet.Scale, transposed: false);
-                Merge.Undo(w, a, b, LoraBenchSet.Scale, transposed: false, correction);
+                Merge.Apply(targets);
+                Merge.Undo(targets, corrections);
             };
         })
-        { Passes = 2 },
+        { CanBeRecorded = false, Passes = 2 },
     ];
+
+    private static MergeTarget Target(LoraBenchSet set, Tensor w) => new(w, [new MergeTerm(set.A, set.B, LoraBenchSet.Scale)], Transposed: false);
 
     private static IReadOnlyList<LoraBenchCandidate> Mixed() =>
     [

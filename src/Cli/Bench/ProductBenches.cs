@@ -9,10 +9,12 @@ internal static class ProductBenches
     private const string Product = "m×n×k";
     private const string Low = "rows×inputs×outputs×rank";
     private const string Adapted = "outputs×inputs×rank";
+    private const string Layers = "layers×outputs×inputs×rank";
 
     private static readonly int[] s_product = [8192, 4096, 4096];
     private static readonly int[] s_low = [8192, 4096, 4096, 16];
     private static readonly int[] s_adapted = [4096, 4096, 16];
+    private static readonly int[] s_layers = [32, 4096, 4096, 16];
 
     public static IReadOnlyList<OpBench> All { get; } =
     [
@@ -35,10 +37,32 @@ internal static class ProductBenches
         Pass("lowrank-down", LowRankPass.Down),
         Pass("lowrank-grad-y", LowRankPass.GradientY),
         Pass("lowrank-grad-x", LowRankPass.GradientX),
-        new("merge", Adapted, s_adapted, (e, t) => new MergeCase(e[0], e[1], e[2], t), (make, e, t) =>
+        new("merge", Adapted, s_adapted, (e, t) => Merged(e, t, MergeCall.Apply), (make, e, t) =>
         {
-            (Tensor w, Tensor a, Tensor b) = (make.Normal([e[0], e[1]], t), make.Normal([e[2], e[1]], t), make.Normal([e[0], e[2]], t));
-            return () => Merge.Apply(w, a, b, 1e-3f, transposed: false);
+            MergeTarget[] targets = Targets(make, 1, e, t, 1e-3f);
+            return () => Merge.Apply(targets);
+        }),
+        new("merge-layers", Layers, s_layers, (e, t) => new MergeCase(e[1], e[2], e[3], t, e[0]), (make, e, t) =>
+        {
+            MergeTarget[] targets = Targets(make, e[0], e[1..], t, 1e-3f);
+            return () => Merge.Apply(targets);
+        }),
+        new("merge-exact", Adapted, s_adapted, (e, t) => Merged(e, t, MergeCall.ApplyExact), MergeExactly(1)),
+        new(
+            "merge-exact-layers", Layers, s_layers,
+            (e, t) => new MergeCase(e[1], e[2], e[3], t, e[0], MergeCall.ApplyExact),
+            (make, e, t) => MergeExactly(e[0])(make, e[1..], t)),
+        new("unmerge", Adapted, s_adapted, (e, t) => Merged(e, t, MergeCall.Undo), (make, e, t) =>
+        {
+            // The first call gives the matrix its bits back; what later ones make of it costs the same.
+            MergeTarget[] targets = Targets(make, 1, e, t, Tenth(e[2]));
+            MergeCorrections corrections = make.Own(Merge.ApplyExact(targets));
+            return () => Merge.Undo(targets, corrections);
+        }),
+        new("merge-report", Adapted, s_adapted, (e, t) => Merged(e, t, MergeCall.Report), (make, e, t) =>
+        {
+            MergeTarget[] targets = Targets(make, 1, e, t, Tenth(e[2]));
+            return () => Merge.Report(targets);
         }),
         new("dora", Adapted, s_adapted, (e, t) => new DoraCase(e[0], e[1], e[2], t), (make, e, t) =>
         {
@@ -74,6 +98,36 @@ internal static class ProductBenches
                 _ => () => LowRank.GradientX(operand, weight, s, [gradient]),
             };
         });
+
+    private static MergeCase Merged(int[] e, DType dtype, MergeCall call) => new(e[0], e[1], e[2], dtype, 1, call);
+
+    // A scale that makes Δ of normal A and B a tenth of W, as a trained adapter's may be.
+    private static float Tenth(int rank) => 0.1f / MathF.Sqrt(rank);
+
+    private static MergeTarget[] Targets(BenchTensors make, int count, int[] e, DType dtype, float scale)
+    {
+        var targets = new MergeTarget[count];
+        for (int i = 0; i < count; i++)
+        {
+            Tensor w = make.Normal([e[0], e[1]], dtype);
+            targets[i] = new MergeTarget(w, [new(make.Normal([e[2], e[1]], dtype), make.Normal([e[0], e[2]], dtype), scale)], false);
+        }
+
+        return targets;
+    }
+
+    // Every other call merges −Δ: the matrices stay what they are, and with them the number of records.
+    private static Func<BenchTensors, int[], DType, Action> MergeExactly(int count) => (make, e, t) =>
+    {
+        MergeTarget[] plus = Targets(make, count, e, t, Tenth(e[2]));
+        MergeTarget[] minus = [.. plus.Select(p => p with { Terms = [p.Terms[0] with { Scale = -p.Terms[0].Scale }] })];
+        bool back = false;
+        return () =>
+        {
+            Merge.ApplyExact(back ? minus : plus).Dispose();
+            back = !back;
+        };
+    };
 
     private static MatMulCase Case(int[] e, DType dtype) => new(e[0], e[1], e[2], dtype);
 

@@ -19,13 +19,14 @@ internal static class MergeCommand
 
             Example:
               engine merge --model Llama-3.2-1B --adapter my-adapter --out merged
-              engine merge --model Llama-3.2-1B --adapter sql:0.7 --adapter pandas:0.3 --out merged
+              engine merge --model Llama-3.2-1B --adapter sql:0.7 --adapter pandas:0.3 --out merged --report
             """);
         var model = OptionOf.Text("--model", "DIR", "Directory of the base model.", required: true);
         var adapters = OptionOf.Texts("--adapter", "DIR[:weight]", "Adapter to merge; can be given several times.", required: true);
         var output = OptionOf.Text("--out", "DIR", "Directory for the merged model.", required: true);
+        var report = OptionOf.Flag("--report", "Print for each layer what rounding to the model's dtype took from its update.");
         var json = OptionOf.Flag("--json", "Print the result as JSON.");
-        foreach (Option option in (Option[])[model, adapters, output, json])
+        foreach (Option option in (Option[])[model, adapters, output, report, json])
         {
             command.Add(option);
         }
@@ -38,7 +39,7 @@ internal static class MergeCommand
             using var opened = new AdaptedModel(DecoderModel.Load(directory, dtype: null, context.Device));
             (string Name, double Weight)[] parts = LoadAll(opened, context.Get(adapters)!);
             string before = opened.BaseHash();
-            MergeSummary summary = opened.Merge(parts);
+            MergeSummary summary = opened.Merge(parts, context.Get(report));
             string merged = opened.BaseHash();
             opened.SaveMerged(target, directory);
             opened.Unmerge();
@@ -99,9 +100,19 @@ internal static class MergeCommand
                 writer.WriteString("hash_merged", outcome.Merged);
                 writer.WriteString("hash_after_unmerge", outcome.After);
                 writer.WriteBoolean("base_restored", outcome.IsRestored);
+                if (outcome.Summary.Layers is { } layers)
+                {
+                    MergeReport.Write(writer, layers);
+                }
+
                 writer.WriteEndObject();
             });
             return;
+        }
+
+        if (outcome.Summary.Layers is { } report)
+        {
+            MergeReport.Print(context.Console, report);
         }
 
         context.Console.WritePairs(

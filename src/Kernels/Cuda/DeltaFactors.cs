@@ -1,111 +1,78 @@
 using System.Runtime.InteropServices;
 using Engine.Tensors;
-using Engine.Tensors.Cuda;
 
 namespace Engine.Kernels.Cuda;
 
 /// <summary>
 /// The factors of Δ = Σ scale·B·A in f32, packed for kernels-cu/common/delta.cuh: rank by rank, rows padded with zeros to
-/// multiples of 128 elements.
+/// multiples of 256 elements. First A's side [rank, inputs], behind it B's [rank, outputs].
 /// </summary>
-internal readonly struct DeltaFactors : IDisposable
+internal static class DeltaFactors
 {
     /// <summary>Rows of a kernel's tile.</summary>
     public const int TileRows = 64;
 
-    /// <summary>Columns of a kernel's tile.</summary>
-    public const int TileColumns = 128;
-
     /// <summary>Threads of a kernel's block.</summary>
     public const uint Threads = 256;
 
-    private const int Padding = 128;
+    /// <summary>Dynamic shared memory of a block: two slices of 16 ranks of the factors of 64 rows and 256 columns, and W's tile.</summary>
+    public const uint SharedBytes = (2 * 16 * (64 + 256) * sizeof(float)) + (TileRows * TileRowBytes);
+
+    private const int TileRowBytes = 512;
+    private const int Padding = 256;
     private const int PackTile = 32;
 
-    private readonly Tensor _a;
-    private readonly Tensor _b;
+    /// <summary>Columns of a kernel's tile.</summary>
+    public static int TileColumns(DType dtype) => TileRowBytes / dtype.Size();
 
-    private DeltaFactors(Tensor a, Tensor b, Operand operand)
-    {
-        (_a, _b, Parameters) = (a, b, operand);
-    }
+    /// <summary>An extent as it is packed.</summary>
+    public static long Padded(int extent) => CudaLaunch.CeilDiv(extent, Padding) * Padding;
 
-    /// <summary>What the kernels take.</summary>
-    public Operand Parameters { get; }
-
-    /// <summary>Queues the packing; dispose after the kernels that read the factors have been queued.</summary>
-    /// <param name="pack">The op's own entry point of the packing kernel.</param>
-    /// <param name="terms">A [r, inputs], B [outputs, r] and scale of each adapter; any float dtypes, row gaps allowed.</param>
+    /// <summary>What kernels take, for factors packed at an address.</summary>
+    /// <param name="factors">The address; has room for rank · (padded inputs + padded outputs) f32.</param>
+    /// <param name="rank">The ranks of all adapters together.</param>
     /// <param name="outputs">Outputs of the matrix.</param>
     /// <param name="inputs">Inputs of the matrix.</param>
     /// <param name="transposed">Whether the matrix is stored [inputs, outputs].</param>
-    /// <param name="device">The device.</param>
-    public static DeltaFactors Pack(
-        KernelFamily<PackParams> pack, ReadOnlySpan<MergeTerm> terms, int outputs, int inputs, bool transposed, Device device)
+    public static Operand OperandOf(nint factors, int rank, int outputs, int inputs, bool transposed)
     {
-        int rank = 0;
-        foreach (MergeTerm term in terms)
-        {
-            rank += term.A.Shape[0];
-        }
-
-        int inputsPadded = Padded(inputs);
-        int outputsPadded = Padded(outputs);
-        Tensor a = Tensor.Empty([rank, inputsPadded], DType.F32, device);
-        Tensor b = Tensor.Empty([rank, outputsPadded], DType.F32, device);
-        long at = 0;
-        foreach (MergeTerm term in terms)
-        {
-            RowMatrix down = RowMatrix.Of("Delta", term.A, term.A);
-            RowMatrix up = RowMatrix.Of("Delta", term.B, term.B);
-            long across = CudaLaunch.CeilDiv(down.Rows, PackTile);
-            long aTiles = across * (inputsPadded / PackTile);
-            pack.Launch(
-                device,
-                LaunchShape.Blocks(aTiles + (across * (outputsPadded / PackTile)), Threads),
-                new PackParams
-                {
-                    A = down.Address,
-                    B = up.Address,
-                    PackedA = a.Pointer + (nint)(at * inputsPadded * sizeof(float)),
-                    PackedB = b.Pointer + (nint)(at * outputsPadded * sizeof(float)),
-                    AStride = down.Stride,
-                    BStride = up.Stride,
-                    PackedAStride = inputsPadded,
-                    PackedBStride = outputsPadded,
-                    AType = (int)down.DType,
-                    BType = (int)up.DType,
-                    Rank = down.Rows,
-                    Inputs = inputs,
-                    Outputs = outputs,
-                    Scale = term.Scale,
-                    ATiles = (int)aTiles,
-                },
-                new KernelWork(term.A.ByteLength + term.B.ByteLength + (4L * down.Rows * (inputsPadded + outputsPadded))));
-            at += down.Rows;
-        }
-
-        var byInputs = new Side(a.Pointer, inputsPadded);
-        var byOutputs = new Side(b.Pointer, outputsPadded);
-        (Side left, Side right) = transposed ? (byInputs, byOutputs) : (byOutputs, byInputs);
-        return new DeltaFactors(a, b, new Operand
-        {
-            Left = left.Pointer,
-            Right = right.Pointer,
-            LeftStride = left.Stride,
-            RightStride = right.Stride,
-            Rank = rank,
-        });
+        (nint a, nint b) = (factors, factors + (nint)(rank * Padded(inputs) * sizeof(float)));
+        return transposed
+            ? new Operand { Left = a, Right = b, LeftStride = Padded(inputs), RightStride = Padded(outputs), Rank = rank }
+            : new Operand { Left = b, Right = a, LeftStride = Padded(outputs), RightStride = Padded(inputs), Rank = rank };
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
+    /// <summary>The packing of one adapter.</summary>
+    /// <param name="term">A [r, inputs], B [outputs, r] and scale; any float dtypes, row gaps allowed.</param>
+    /// <param name="outputs">Outputs of the matrix.</param>
+    /// <param name="inputs">Inputs of the matrix.</param>
+    /// <param name="factors">Where the factors of all the matrix's adapters go.</param>
+    /// <param name="rank">The ranks of all of them.</param>
+    /// <param name="before">The ranks of those before this one.</param>
+    public static PackParams PackOf(in MergeTerm term, int outputs, int inputs, nint factors, int rank, int before)
     {
-        _a.Dispose();
-        _b.Dispose();
+        RowMatrix a = RowMatrix.Of("Delta", term.A, term.A);
+        RowMatrix b = RowMatrix.Of("Delta", term.B, term.B);
+        (long inputsPadded, long outputsPadded) = (Padded(inputs), Padded(outputs));
+        return new PackParams
+        {
+            A = a.Address,
+            B = b.Address,
+            PackedA = factors + (nint)(before * inputsPadded * sizeof(float)),
+            PackedB = factors + (nint)(((rank * inputsPadded) + (before * outputsPadded)) * sizeof(float)),
+            AStride = a.Stride,
+            BStride = b.Stride,
+            PackedAStride = inputsPadded,
+            PackedBStride = outputsPadded,
+            AType = (int)a.DType,
+            BType = (int)b.DType,
+            Rank = a.Rows,
+            Inputs = inputs,
+            Outputs = outputs,
+            Scale = term.Scale,
+            ATiles = checked((int)(CudaLaunch.CeilDiv(a.Rows, PackTile) * (inputsPadded / PackTile))),
+        };
     }
-
-    private static int Padded(int extent) => checked((int)(CudaLaunch.CeilDiv(extent, Padding) * Padding));
 
     /// <summary><c>DeltaFactors</c> of the kernels.</summary>
     [StructLayout(LayoutKind.Sequential)]
@@ -137,7 +104,9 @@ internal readonly struct DeltaFactors : IDisposable
         public int Outputs;
         public float Scale;
         public int ATiles;
-    }
+        public int FirstBlock;
 
-    private readonly record struct Side(nint Pointer, long Stride);
+        /// <summary>Blocks of the packing kernel.</summary>
+        public readonly long Blocks => ATiles + (CudaLaunch.CeilDiv(Rank, PackTile) * (PackedBStride / PackTile));
+    }
 }

@@ -22,20 +22,29 @@ internal static class DoraCuda
         Device device = w.Device;
         (int rows, int columns) = (w.Shape[0], w.Shape[1]);
         int outputs = norm.Shape[0];
-        int across = (int)CudaLaunch.CeilDiv(columns, DeltaFactors.TileColumns);
+        int across = (int)CudaLaunch.CeilDiv(columns, DeltaFactors.TileColumns(w.DType));
         int down = (int)CudaLaunch.CeilDiv(rows, DeltaFactors.TileRows);
         int parts = transposed ? down : across;
-        using DeltaFactors factors = DeltaFactors.Pack(
-            s_pack, [new MergeTerm(a, b, scale)], outputs, transposed ? rows : columns, transposed, device);
+        int rank = a.Shape[0];
+        int inputs = transposed ? rows : columns;
+        using Tensor factors = Tensor.Empty(
+            [rank, checked((int)(DeltaFactors.Padded(inputs) + DeltaFactors.Padded(outputs)))], DType.F32, device);
+        DeltaFactors.PackParams pack =
+            DeltaFactors.PackOf(new MergeTerm(a, b, scale), outputs, inputs, factors.Pointer, rank, before: 0);
+        s_pack.Launch(
+            device,
+            LaunchShape.Blocks(pack.Blocks, DeltaFactors.Threads),
+            pack,
+            new KernelWork(a.ByteLength + b.ByteLength + factors.ByteLength));
         using Tensor partial = Tensor.Empty([parts, outputs], DType.F32, device);
         (transposed ? s_columns : s_rows).Launch(
             device,
             w.DType,
-            LaunchShape.Blocks((long)across * down, DeltaFactors.Threads),
+            LaunchShape.Blocks((long)across * down, DeltaFactors.Threads, DeltaFactors.SharedBytes),
             new NormParams
             {
                 W = w.Pointer,
-                Factors = factors.Parameters,
+                Factors = DeltaFactors.OperandOf(factors.Pointer, rank, outputs, inputs, transposed),
                 Partial = partial.Pointer,
                 Rows = rows,
                 Columns = columns,
@@ -43,8 +52,8 @@ internal static class DoraCuda
                 Vectors = CudaLaunch.AlignedRows(w, columns) ? 1 : 0,
             },
             new KernelWork(
-                w.ByteLength + (4L * factors.Parameters.Rank * ((long)rows + columns)) + partial.ByteLength,
-                ((2L * factors.Parameters.Rank) + 3) * w.Elements));
+                w.ByteLength + (4L * rank * ((long)rows + columns)) + partial.ByteLength,
+                ((2L * rank) + 3) * w.Elements));
         s_sum.Launch(
             device,
             LaunchShape.Blocks(CudaLaunch.CeilDiv(outputs, 128), 128),

@@ -4,135 +4,125 @@ using Engine.Tensors;
 
 namespace Engine.Kernels;
 
-/// <summary>What a pass over the matrix does.</summary>
-internal enum MergeMode
-{
-    Apply,
-    ApplyExact,
-    Undo,
-}
-
 /// <summary>
-/// Merge on the CPU. A task is a block of rows; it visits tiles of columns from left to right and within a tile row by
-/// row, the order in which a <see cref="MergeCorrection"/> counts elements.
+/// Merge on the CPU, matrix after matrix. A task is a block of rows; it visits tiles of columns from left to right and within a
+/// tile row by row, the order in which <see cref="MergeSegments"/> count elements.
 /// </summary>
 internal static unsafe class MergeCpu
 {
-    private const int RowBlock = 32;
-    private const int ColumnBlock = 512;
-
-    public static int Blocks(RowMatrix w) => CpuParallel.ChunkCount(w.Rows, RowBlock);
-
-    /// <summary>The arguments have been checked; the correction is filled or read in the exact modes.</summary>
-    public static void Run(
-        RowMatrix w, ReadOnlySpan<MergeTerm> terms, bool transposed, MergeMode mode, MergeCorrection? correction)
+    private enum Mode
     {
-        if (w.DType == DType.F64)
+        Apply,
+        ApplyExact,
+        Undo,
+    }
+
+    /// <summary>The arguments have been checked.</summary>
+    public static void Apply(ReadOnlySpan<MergeMatrix> matrices)
+    {
+        foreach (MergeMatrix matrix in matrices)
         {
-            Run<double>(w, terms, transposed, mode, correction);
+            Run(matrix, Mode.Apply, null);
+        }
+    }
+
+    /// <summary>Merges and records. When memory runs out, what has been merged is undone.</summary>
+    public static MergeSegments[] ApplyExact(ReadOnlySpan<MergeMatrix> matrices)
+    {
+        var segments = new MergeSegments[matrices.Length];
+        for (int i = 0; i < segments.Length; i++)
+        {
+            segments[i] = new MergeSegments(MergeDelta.Blocks(matrices[i].W));
+        }
+
+        try
+        {
+            for (int i = 0; i < segments.Length; i++)
+            {
+                Run(matrices[i], Mode.ApplyExact, segments[i]);
+            }
+        }
+        catch
+        {
+            Undo(matrices, segments);
+            throw;
+        }
+
+        return segments;
+    }
+
+    /// <summary>The segments are those of <see cref="ApplyExact"/> of matrices of the same extents.</summary>
+    public static void Undo(ReadOnlySpan<MergeMatrix> matrices, MergeSegments[] segments)
+    {
+        for (int i = 0; i < segments.Length; i++)
+        {
+            Run(matrices[i], Mode.Undo, segments[i]);
+        }
+    }
+
+    private static void Run(in MergeMatrix matrix, Mode mode, MergeSegments? segments)
+    {
+        if (matrix.W.DType == DType.F64)
+        {
+            Run<double>(matrix, mode, segments);
         }
         else
         {
-            Run<float>(w, terms, transposed, mode, correction);
+            Run<float>(matrix, mode, segments);
         }
     }
 
-    private static void Run<T>(
-        RowMatrix w, ReadOnlySpan<MergeTerm> terms, bool transposed, MergeMode mode, MergeCorrection? correction)
+    private static void Run<T>(in MergeMatrix matrix, Mode mode, MergeSegments? segments)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        int rank = 0;
-        foreach (MergeTerm term in terms)
-        {
-            rank += term.A.Shape[0];
-        }
-
-        int padded = TileProduct.Padded<T>(w.Columns);
-        using ScratchBuffer<T> leftBuffer = Scratch.Rent<T>((long)w.Rows * rank);
-        using ScratchBuffer<T> rightBuffer = Scratch.Rent<T>((long)rank * padded);
-        new Span<T>(rightBuffer.Pointer, rank * padded).Clear();
-
-        // Δ = left·right in w's layout: left is scale·B [N, r] or Aᵀ [K, r], right is A [r, K] or (scale·B)ᵀ [r, N].
-        int at = 0;
-        foreach (MergeTerm term in terms)
-        {
-            RowMatrix a = RowMatrix.Of("Merge", term.A, term.A);
-            RowMatrix b = RowMatrix.Of("Merge", term.B, term.B);
-            T scale = T.CreateTruncating(term.Scale);
-            if (transposed)
-            {
-                Pack(a, T.One, leftBuffer.Pointer + at, 1, rank);
-                Pack(b, scale, rightBuffer.Pointer + ((long)at * padded), 1, padded);
-            }
-            else
-            {
-                Pack(b, scale, leftBuffer.Pointer + at, rank, 1);
-                Pack(a, T.One, rightBuffer.Pointer + ((long)at * padded), padded, 1);
-            }
-
-            at += a.Rows;
-        }
-
-        var state = new State(w, rank, padded, (nint)leftBuffer.Pointer, (nint)rightBuffer.Pointer, mode, correction);
-        CpuParallel.For(Blocks(w), state, static (s, block) => RunBlock<T>(in s, block));
+        using ScratchBuffer<T> left = Scratch.Rent<T>(MergeDelta<T>.LeftLength(matrix));
+        using ScratchBuffer<T> right = Scratch.Rent<T>(MergeDelta<T>.RightLength(matrix));
+        var delta = new MergeDelta<T>(matrix, left.Pointer, right.Pointer);
+        CpuParallel.For(MergeDelta.Blocks(matrix.W), (delta, mode, segments), static (s, block) => RunBlock(s.delta, s.mode, s.segments, block));
     }
 
-    // Element (i, j) of the matrix times the factor goes to i·row + j·column.
-    private static void Pack<T>(RowMatrix matrix, T factor, T* destination, long row, long column)
+    private static void RunBlock<T>(in MergeDelta<T> factors, Mode mode, MergeSegments? segments, int block)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        using ScratchBuffer<T> buffer = Scratch.Rent<T>(matrix.Columns);
-        for (int i = 0; i < matrix.Rows; i++)
-        {
-            FloatConvert.Load(matrix.DType, matrix.Slice(i, 1).Pointer, matrix.Columns, buffer.Pointer);
-            T* to = destination + (i * row);
-            for (int j = 0; j < matrix.Columns; j++)
-            {
-                to[j * column] = buffer.Pointer[j] * factor;
-            }
-        }
-    }
-
-    private static void RunBlock<T>(in State state, int block)
-        where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        RowMatrix w = state.W;
-        int begin = block * RowBlock;
-        int rows = Math.Min(RowBlock, w.Rows - begin);
+        RowMatrix w = factors.RowsOf(block);
         int size = w.DType.Size();
-        int blockBytes = checked(rows * w.Columns * size);
-        byte[]? segment = state.Mode == MergeMode.Undo ? state.Correction!.Segments[block] : null;
-        if (segment is not null && segment[0] == MergeCorrection.Copy)
+        byte[]? segment = mode == Mode.Undo ? segments!.Blocks[block] : null;
+        if (mode == Mode.Undo && (segment is null || segment[0] == MergeSegments.Copy))
         {
-            Restore(w, begin, rows, segment.AsSpan(1));
+            if (segment is not null)
+            {
+                Restore(w, segment.AsSpan(1));
+            }
+
             return;
         }
 
-        using ScratchBuffer<T> buffer = Scratch.Rent<T>((RowBlock + 1) * ColumnBlock);
-        using ScratchBuffer<byte> original = Scratch.Rent<byte>(state.Mode == MergeMode.ApplyExact ? blockBytes : 0);
-        using ScratchBuffer<byte> back = Scratch.Rent<byte>(ColumnBlock * size);
+        bool exact = mode == Mode.ApplyExact;
+        int blockBytes = checked(w.Rows * w.Columns * size);
+        using ScratchBuffer<T> buffer = Scratch.Rent<T>((MergeDelta.RowBlock + 1) * MergeDelta.ColumnBlock);
+        using ScratchBuffer<byte> original = Scratch.Rent<byte>(exact ? blockBytes : 0);
+        using ScratchBuffer<byte> list = Scratch.Rent<byte>(exact ? blockBytes : 1);
+        using ScratchBuffer<byte> back = Scratch.Rent<byte>(MergeDelta.ColumnBlock * size);
         T* delta = buffer.Pointer;
-        T* values = delta + (RowBlock * ColumnBlock);
-        MergeSegmentWriter? writer = state.Mode == MergeMode.ApplyExact ? new MergeSegmentWriter() : null;
-        var reader = new MergeSegmentReader(segment ?? [MergeCorrection.List], size);
+        T* values = delta + (MergeDelta.RowBlock * MergeDelta.ColumnBlock);
+        var writer = new MergeSegmentWriter(list.Pointer, exact ? blockBytes : 1);
+        var reader = new MergeSegmentReader(segment ?? [MergeSegments.List], size);
         bool more = reader.Next(out long next, out ReadOnlySpan<byte> element);
         long visited = 0;
         long last = 0;
         byte* saved = original.Pointer;
-        for (int column = 0; column < w.Columns; column += ColumnBlock)
+        for (int column = 0; column < w.Columns; column += MergeDelta.ColumnBlock)
         {
-            int columns = Math.Min(ColumnBlock, w.Columns - column);
-            TileProduct.Run(
-                (T*)state.Left + ((long)begin * state.Rank), state.Rank, 1, (T*)state.Right + column, state.Padded, delta, ColumnBlock,
-                rows, Math.Min(ColumnBlock, state.Padded - column), state.Rank, accumulate: false);
-            for (int i = 0; i < rows; i++, visited += columns)
+            int columns = Math.Min(MergeDelta.ColumnBlock, w.Columns - column);
+            factors.Compute(block, column, delta);
+            for (int i = 0; i < w.Rows; i++, visited += columns)
             {
-                byte* row = (byte*)w.Slice(begin + i, 1).Pointer + ((long)column * size);
-                T* d = delta + (i * ColumnBlock);
+                byte* row = (byte*)w.Slice(i, 1).Pointer + ((long)column * size);
+                T* d = delta + (i * MergeDelta.ColumnBlock);
                 FloatConvert.Load(w.DType, row, columns, values);
-                if (state.Mode == MergeMode.Undo)
+                if (mode == Mode.Undo)
                 {
-                    AddMultiple(values, d, -T.One, columns);
+                    MergeDelta.AddMultiple(values, d, -T.One, columns);
                     FloatConvert.Store(values, w.DType, row, columns);
                     while (more && next < visited + columns)
                     {
@@ -145,34 +135,48 @@ internal static unsafe class MergeCpu
                     continue;
                 }
 
-                if (writer is not null)
+                if (exact)
                 {
                     new ReadOnlySpan<byte>(row, columns * size).CopyTo(new Span<byte>(saved, columns * size));
                 }
 
-                AddMultiple(values, d, T.One, columns);
+                MergeDelta.AddMultiple(values, d, T.One, columns);
                 FloatConvert.Store(values, w.DType, row, columns);
-                if (writer is not null)
+                if (exact)
                 {
                     FloatConvert.Load(w.DType, row, columns, values);
-                    AddMultiple(values, d, -T.One, columns);
+                    MergeDelta.AddMultiple(values, d, -T.One, columns);
                     FloatConvert.Store(values, w.DType, back.Pointer, columns);
-                    Record(writer, saved, back.Pointer, columns, size, visited, ref last);
+                    Record(ref writer, saved, back.Pointer, columns, size, visited, ref last);
                     saved += columns * size;
                 }
             }
         }
 
-        if (writer is not null)
+        if (exact)
         {
-            state.Correction!.Counts[block] = writer.Count;
-            state.Correction.Segments[block] =
-                writer.Length <= blockBytes ? writer.ToArray() : [MergeCorrection.Copy, .. new ReadOnlySpan<byte>(original.Pointer, blockBytes)];
+            Keep(segments!, block, w, writer, new ReadOnlySpan<byte>(original.Pointer, blockBytes));
+        }
+    }
+
+    // The one step that takes memory after the block was changed: without it the block becomes what it was.
+    private static void Keep(MergeSegments segments, int block, RowMatrix w, in MergeSegmentWriter writer, ReadOnlySpan<byte> original)
+    {
+        try
+        {
+            segments.Blocks[block] = writer.Fits ? writer.ToArray() : [MergeSegments.Copy, .. original];
+            segments.Counts[block] = writer.Count;
+        }
+        catch
+        {
+            Restore(w, original);
+            throw;
         }
     }
 
     // Records the elements of one run whose bits subtraction does not bring back; `last` is the element after the last one recorded.
-    private static void Record(MergeSegmentWriter writer, byte* original, byte* back, int count, int size, long visited, ref long last)
+    private static void Record(
+        ref MergeSegmentWriter writer, byte* original, byte* back, int count, int size, long visited, ref long last)
     {
         int i = 0;
         while (true)
@@ -192,36 +196,17 @@ internal static unsafe class MergeCpu
     }
 
     // A copied segment holds the elements in the order of the visit.
-    private static void Restore(RowMatrix w, int begin, int rows, ReadOnlySpan<byte> bytes)
+    private static void Restore(RowMatrix w, ReadOnlySpan<byte> bytes)
     {
         int size = w.DType.Size();
-        for (int column = 0; column < w.Columns; column += ColumnBlock)
+        for (int column = 0; column < w.Columns; column += MergeDelta.ColumnBlock)
         {
-            int length = Math.Min(ColumnBlock, w.Columns - column) * size;
-            for (int i = 0; i < rows; i++)
+            int length = Math.Min(MergeDelta.ColumnBlock, w.Columns - column) * size;
+            for (int i = 0; i < w.Rows; i++)
             {
-                bytes[..length].CopyTo(new Span<byte>((byte*)w.Slice(begin + i, 1).Pointer + ((long)column * size), length));
+                bytes[..length].CopyTo(new Span<byte>((byte*)w.Slice(i, 1).Pointer + ((long)column * size), length));
                 bytes = bytes[length..];
             }
         }
     }
-
-    // values += sign·delta; the product with ±1 is exact, so this is one rounding.
-    private static void AddMultiple<T>(T* values, T* delta, T sign, int count)
-        where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        int i = 0;
-        for (; i <= count - Vector<T>.Count; i += Vector<T>.Count)
-        {
-            Vector.Store(Vector.Load(values + i) + (Vector.Load(delta + i) * sign), values + i);
-        }
-
-        for (; i < count; i++)
-        {
-            values[i] += delta[i] * sign;
-        }
-    }
-
-    private readonly record struct State(
-        RowMatrix W, int Rank, int Padded, nint Left, nint Right, MergeMode Mode, MergeCorrection? Correction);
 }

@@ -6,162 +6,172 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Merge on CUDA, one tile of the matrix a block. The records of an exact merge go to a segment of the tile's own size
-/// first; their counts decide where each segment goes in memory that is just large enough.
+/// Merge on CUDA: all matrices in one launch, a tile a block. Whatever needs memory takes it before the first matrix is changed,
+/// but for the records of an exact merge, whose length shows only then; see <see cref="ApplyExact"/>.
 /// </summary>
 internal static class MergeCuda
 {
-    private static readonly KernelFamily<DeltaFactors.PackParams> s_pack = new("merge", "merge_pack");
-    private static readonly KernelFamily<TileParams> s_apply = new("merge", "merge_apply");
-    private static readonly KernelFamily<TileParams> s_exact = new("merge", "merge_exact");
-    private static readonly KernelFamily<TileParams> s_undo = new("merge", "merge_undo");
-    private static readonly KernelFamily<CompactParams> s_compact = new("merge", "merge_compact");
+    // A bf16 list takes 4 bytes for an element of 2 and 5 to 10% of the elements, an f32 list 6 bytes for 4.
+    private const int PoolShare = 5;
+
+    private static readonly KernelFamily<MergeTable.PackParams> s_pack = new("merge", "merge_pack");
+    private static readonly KernelFamily<MergeParams> s_apply = new("merge", "merge_apply");
+    private static readonly KernelFamily<MergeParams> s_exact = new("merge", "merge_exact");
+    private static readonly KernelFamily<MergeParams> s_undo = new("merge", "merge_undo");
+    private static readonly KernelFamily<ReportParams> s_report = new("merge", "merge_report");
+    private static readonly KernelFamily<ReportParams> s_reportSum = new("merge", "merge_report_sum");
 
     /// <summary>The arguments have been checked.</summary>
-    public static void Apply(Device device, RowMatrix w, ReadOnlySpan<MergeTerm> terms, bool transposed)
+    public static void Apply(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
-        using DeltaFactors factors = Pack(device, w, terms, transposed);
-        Launch(s_apply, device, w, Parameters(w, factors), 0);
+        using var table = new MergeTable("Merge.Apply", (CudaDevice)device, s_pack, matrices);
+        table.Launch(s_apply, new MergeParams { Table = table.Parameters }, 2 * table.MatrixBytes);
     }
 
-    /// <summary>Waits for the counts.</summary>
-    public static MergeRecords ApplyExact(Device device, RowMatrix w, ReadOnlySpan<MergeTerm> terms, bool transposed)
+    /// <summary>
+    /// Merges and records. Records go to a pool of a fifth of the matrices' bytes first; one wait tells how many there are, and
+    /// they are copied to memory of just their length. Tiles for which the pool is full, as all are when Δ is as large as W, are
+    /// left as they are meanwhile and merged by a second launch, which writes their records to their place.
+    /// </summary>
+    /// <remarks>
+    /// When memory runs out, all that has been merged is undone from the pool and tried again without a pool: a first launch that
+    /// only counts, a second one that merges, at half the speed. So an exact merge needs no more than the records take, and when
+    /// not even that is there all matrices are as they were.
+    /// </remarks>
+    public static MergeRecords ApplyExact(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
-        int tiles = Tiles(w);
-        long capacity = (long)DeltaFactors.TileRows * DeltaFactors.TileColumns * w.DType.Size();
-        var counts = new CudaDeviceVariable<int>((CudaDevice)device, tiles);
+        var cuda = (CudaDevice)device;
+        using var table = new MergeTable("Merge.ApplyExact", cuda, s_pack, matrices);
+        var records = new MergeRecords(cuda, table.Tiles);
         try
         {
-            using var segments = new CudaDeviceVariable<byte>((CudaDevice)device, tiles * capacity);
-            using DeltaFactors factors = Pack(device, w, terms, transposed);
-            TileParams parameters = Parameters(w, factors);
-            parameters.Segments = segments.DevicePointer;
-            parameters.Counts = counts.DevicePointer;
-            Launch(s_exact, device, w, parameters, 0);
-            return Compact(device, w, segments, counts, capacity);
+            try
+            {
+                Record(cuda, table, records, table.MatrixBytes / PoolShare);
+            }
+            catch (DeviceOutOfMemoryException)
+            {
+                Record(cuda, table, records, 0);
+            }
+
+            return records;
         }
         catch
         {
-            counts.Dispose();
+            records.Dispose();
             throw;
         }
     }
 
-    /// <summary>The records are those of <see cref="ApplyExact"/> of a matrix of the same extents.</summary>
-    public static void Undo(Device device, RowMatrix w, ReadOnlySpan<MergeTerm> terms, bool transposed, MergeRecords records)
+    /// <summary>The records are those of <see cref="ApplyExact"/> of matrices of the same extents.</summary>
+    public static void Undo(Device device, ReadOnlySpan<MergeMatrix> matrices, MergeRecords records)
     {
-        using DeltaFactors factors = Pack(device, w, terms, transposed);
-        TileParams parameters = Parameters(w, factors);
-        parameters.Segments = records.Segments.DevicePointer;
-        parameters.Counts = records.Counts.DevicePointer;
-        parameters.Offsets = records.Offsets.DevicePointer;
-        Launch(s_undo, device, w, parameters, records.Segments.Length);
+        using var table = new MergeTable("Merge.Undo", (CudaDevice)device, s_pack, matrices);
+        table.Launch(
+            s_undo,
+            new MergeParams
+            {
+                Table = table.Parameters,
+                Segments = records.Segments.DevicePointer,
+                Counts = records.Counts.DevicePointer,
+                Begins = records.Begins.DevicePointer,
+                Capacity = long.MaxValue,
+            },
+            (2 * table.MatrixBytes) + records.SizeInBytes);
     }
 
-    private static MergeRecords Compact(
-        Device device, RowMatrix w, CudaDeviceVariable<byte> segments, CudaDeviceVariable<int> counts, long capacity)
+    /// <summary>The errors of a merge that is not made; waits for the device.</summary>
+    public static MergeError[] Report(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
-        var host = new int[counts.Length];
-        counts.CopyToHost(host);
-        var begins = new long[host.Length + 1];
-        int across = TilesAcross(w);
-        long elements = 0;
-        for (int tile = 0; tile < host.Length; tile++)
+        var cuda = (CudaDevice)device;
+        using var table = new MergeTable("Merge.Report", cuda, s_pack, matrices);
+        using var tiles = new CudaDeviceVariable<Sums>(cuda, table.Tiles);
+        using var errors = new CudaDeviceVariable<Sums>(cuda, matrices.Length);
+        var parameters = new ReportParams
         {
-            elements += host[tile];
-            begins[tile + 1] = begins[tile] + SegmentBytes(w, tile / across, tile % across, host[tile]);
+            Table = table.Parameters,
+            TileErrors = tiles.DevicePointer,
+            Errors = errors.DevicePointer,
+            Tiles = table.Tiles,
+        };
+        table.Launch(s_report, parameters, table.MatrixBytes);
+        s_reportSum.Launch(cuda, LaunchShape.Blocks(matrices.Length, DeltaFactors.Threads), parameters);
+        var sums = new Sums[matrices.Length];
+        errors.CopyToHost(sums);
+        var result = new MergeError[sums.Length];
+        for (int i = 0; i < result.Length; i++)
+        {
+            result[i] = new MergeError(
+                Math.Sqrt(sums[i].Loss), Math.Sqrt(sums[i].Delta), sums[i].Largest, sums[i].Vanished, matrices[i].Elements);
         }
 
-        var offsets = new CudaDeviceVariable<long>((CudaDevice)device, begins.Length);
-        CudaDeviceVariable<byte>? compact = null;
+        return result;
+    }
+
+    private static void Record(CudaDevice device, MergeTable table, MergeRecords records, long poolBytes)
+    {
+        using var pool = new CudaDeviceVariable<byte>(device, poolBytes);
+        using var used = new CudaDeviceVariable<long>(device, 2);
+        device.Clear(used.DevicePointer, 2 * sizeof(long));
+        var parameters = new MergeParams
+        {
+            Table = table.Parameters,
+            Segments = pool.DevicePointer,
+            Counts = records.Counts.DevicePointer,
+            Begins = records.Begins.DevicePointer,
+            Used = used.DevicePointer,
+            Capacity = poolBytes,
+        };
+        table.Launch(s_exact, parameters, 2 * table.MatrixBytes);
+        Span<long> totals = stackalloc long[2];
+        used.CopyToHost(totals);
         try
         {
-            compact = new CudaDeviceVariable<byte>((CudaDevice)device, begins[^1]);
-            offsets.CopyToDevice(begins);
-            s_compact.Launch(
-                device,
-                LaunchShape.Blocks(host.Length, 128),
-                new CompactParams
-                {
-                    From = segments.DevicePointer,
-                    To = compact.DevicePointer,
-                    Offsets = offsets.DevicePointer,
-                    Capacity = capacity,
-                },
-                new KernelWork(2 * begins[^1]));
-            return new MergeRecords(device, compact, offsets, counts, elements);
+            records.Take(totals[0], totals[1]);
         }
         catch
         {
-            offsets.Dispose();
-            compact?.Dispose();
+            table.Launch(s_undo, parameters, 2 * table.MatrixBytes);
             throw;
         }
+
+        // Places are numbered through both parts: what lies in the pool stays where it is.
+        device.Copy(pool.DevicePointer, records.Segments.DevicePointer, Math.Min(totals[0], poolBytes));
+        if (totals[0] > poolBytes)
+        {
+            parameters.Segments = records.Segments.DevicePointer;
+            parameters.Rest = 1;
+            table.Launch(s_exact, parameters, 2 * table.MatrixBytes);
+        }
     }
-
-    // As in the kernel: a list of originals and 2-byte places, or the tile itself where that is shorter; in units of 16 bytes.
-    private static long SegmentBytes(RowMatrix w, int tileRow, int tileColumn, int count)
-    {
-        int size = w.DType.Size();
-        long rows = Math.Min(DeltaFactors.TileRows, w.Rows - (tileRow * DeltaFactors.TileRows));
-        long columns = Math.Min(DeltaFactors.TileColumns, w.Columns - (tileColumn * DeltaFactors.TileColumns));
-        return CudaLaunch.CeilDiv(Math.Min(count * (size + 2L), rows * columns * size), 16) * 16;
-    }
-
-    private static DeltaFactors Pack(Device device, RowMatrix w, ReadOnlySpan<MergeTerm> terms, bool transposed)
-    {
-        (int outputs, int inputs) = transposed ? (w.Columns, w.Rows) : (w.Rows, w.Columns);
-        return DeltaFactors.Pack(s_pack, terms, outputs, inputs, transposed, device);
-    }
-
-    private static TileParams Parameters(RowMatrix w, DeltaFactors factors) => new()
-    {
-        W = w.Address,
-        Factors = factors.Parameters,
-        Stride = w.Stride,
-        Rows = w.Rows,
-        Columns = w.Columns,
-        TilesAcross = TilesAcross(w),
-        Vectors = CudaLaunch.Aligned(w.Address) && w.Stride * w.DType.Size() % 16 == 0 ? 1 : 0,
-    };
-
-    private static void Launch(KernelFamily<TileParams> kernel, Device device, RowMatrix w, in TileParams parameters, long moreBytes)
-    {
-        long elements = (long)w.Rows * w.Columns;
-        long factorBytes = 4L * parameters.Factors.Rank * (w.Rows + (long)w.Columns);
-        kernel.Launch(
-            device,
-            w.DType,
-            LaunchShape.Blocks(Tiles(w), DeltaFactors.Threads),
-            parameters,
-            new KernelWork((2 * elements * w.DType.Size()) + factorBytes + moreBytes, ((2L * parameters.Factors.Rank) + 1) * elements));
-    }
-
-    private static int TilesAcross(RowMatrix w) => (int)CudaLaunch.CeilDiv(w.Columns, DeltaFactors.TileColumns);
-
-    private static int Tiles(RowMatrix w) => checked((int)(CudaLaunch.CeilDiv(w.Rows, DeltaFactors.TileRows) * TilesAcross(w)));
 
     [StructLayout(LayoutKind.Sequential)]
-    private struct TileParams
+    private struct MergeParams
     {
-        public nint W;
-        public DeltaFactors.Operand Factors;
+        public MergeTable.TableParams Table;
         public nint Segments;
         public nint Counts;
-        public nint Offsets;
-        public long Stride;
-        public int Rows;
-        public int Columns;
-        public int TilesAcross;
-        public int Vectors;
+        public nint Begins;
+        public nint Used;
+        public long Capacity;
+        public int Rest;
     }
 
     [StructLayout(LayoutKind.Sequential)]
-    private struct CompactParams
+    private struct ReportParams
     {
-        public nint From;
-        public nint To;
-        public nint Offsets;
-        public long Capacity;
+        public MergeTable.TableParams Table;
+        public nint TileErrors;
+        public nint Errors;
+        public int Tiles;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Sums
+    {
+        public double Loss;
+        public double Delta;
+        public double Largest;
+        public long Vanished;
     }
 }

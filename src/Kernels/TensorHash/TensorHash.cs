@@ -30,43 +30,69 @@ public static class TensorHash
 
     /// <summary>The hash of a contiguous tensor, or of one of rank 2 with a gap between its rows (which does not enter).</summary>
     /// <exception cref="ArgumentException">The tensor's layout is another.</exception>
-    public static UInt128 Compute(Tensor tensor)
+    public static UInt128 Compute(Tensor tensor) => Compute([tensor])[0];
+
+    /// <summary>The hashes of tensors of one device; on a GPU by one launch and one wait.</summary>
+    /// <exception cref="ArgumentException">A tensor's layout is another than <see cref="Compute(Tensor)"/> takes, or its device.</exception>
+    public static UInt128[] Compute(params ReadOnlySpan<Tensor> tensors)
     {
         const string Op = "TensorHash.Compute";
-        ArgumentNullException.ThrowIfNull(tensor);
-        if (tensor.Shape.Rank != 2 || tensor.Strides[1] != 1)
+        if (tensors.IsEmpty)
         {
-            Check.Contiguous(Op, tensor);
+            return [];
         }
 
-        return Hash(tensor);
+        var bytes = new Bytes[tensors.Length];
+        int chunks = 0;
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            Tensor tensor = tensors[i];
+            ArgumentNullException.ThrowIfNull(tensor);
+            if (tensor.Shape.Rank != 2 || tensor.Strides[1] != 1)
+            {
+                Check.Contiguous(Op, tensor);
+            }
+
+            Check.SameDevice(Op, tensor, tensors[0]);
+            bytes[i] = Bytes.Of(tensor, chunks);
+            chunks = checked(chunks + bytes[i].Chunks);
+        }
+
+        var hashes = new UInt128[chunks];
+        switch (tensors[0].Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                foreach (Bytes one in bytes)
+                {
+                    CpuParallel.For(one.Chunks, (one, hashes), static (state, i) =>
+                        state.hashes[state.one.FirstChunk + i] = HashChunk(state.one, (long)i * Chunk));
+                }
+
+                break;
+            case DeviceKind.Cuda:
+                TensorHashCuda.Chunks(tensors[0].Device, bytes, hashes);
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, tensors[0].Device);
+        }
+
+        var result = new UInt128[bytes.Length];
+        for (int i = 0; i < result.Length; i++)
+        {
+            result[i] = Together(tensors[i], hashes.AsSpan(bytes[i].FirstChunk, bytes[i].Chunks));
+        }
+
+        return result;
     }
 
     /// <summary>The hash as 32 hexadecimal digits.</summary>
-    public static string ComputeText(Tensor tensor) => Compute(tensor).ToString("x32");
+    public static string ComputeText(Tensor tensor) => Text(Compute(tensor));
 
-    private static unsafe UInt128 Hash(Tensor tensor)
+    /// <summary>A hash as 32 hexadecimal digits.</summary>
+    public static string Text(UInt128 hash) => hash.ToString("x32");
+
+    private static UInt128 Together(Tensor tensor, ReadOnlySpan<UInt128> chunks)
     {
-        // A matrix with gaps is hashed as if its rows were next to each other: chunks are gathered before they are hashed.
-        bool gaps = !tensor.IsContiguous;
-        long rowBytes = gaps ? (long)tensor.Shape[1] * tensor.DType.Size() : tensor.ByteLength;
-        long rowStride = gaps ? tensor.Strides[0] * tensor.DType.Size() : tensor.ByteLength;
-        var bytes = new Bytes(tensor.Pointer, tensor.ByteLength, rowBytes, rowStride);
-        int chunks = CpuParallel.ChunkCount(bytes.Length, Chunk);
-        using ScratchBuffer<UInt128> hashes = Scratch.Rent<UInt128>(chunks + 1);
-        switch (tensor.Device.Kind)
-        {
-            case DeviceKind.Cpu:
-                CpuParallel.For(chunks, (bytes, (nint)hashes.Pointer), static (state, i) =>
-                    ((UInt128*)state.Item2)[i] = HashChunk(state.bytes, (long)i * Chunk));
-                break;
-            case DeviceKind.Cuda:
-                TensorHashCuda.Chunks(tensor.Device, bytes, new Span<UInt128>(hashes.Pointer, chunks));
-                break;
-            default:
-                throw DeviceDispatch.Unsupported("TensorHash.Compute", tensor.Device);
-        }
-
         Span<int> header = stackalloc int[Shape.MaxRank + 2];
         header.Clear();
         header[0] = (int)tensor.DType;
@@ -76,8 +102,8 @@ public static class TensorHash
             header[i + 2] = tensor.Shape[i];
         }
 
-        hashes.Pointer[chunks] = Fold(MemoryMarshal.AsBytes(header), 0);
-        return Fold(new ReadOnlySpan<byte>(hashes.Pointer, checked((chunks + 1) * sizeof(UInt128))), (ulong)bytes.Length);
+        UInt128[] all = [.. chunks, Fold(MemoryMarshal.AsBytes(header), 0)];
+        return Fold(MemoryMarshal.AsBytes(all.AsSpan()), (ulong)tensor.ByteLength);
     }
 
     private static unsafe UInt128 HashChunk(Bytes bytes, long begin)
@@ -143,6 +169,24 @@ public static class TensorHash
         return high ^ low;
     }
 
-    /// <summary>Rows of bytes, taken as one sequence of <paramref name="Length"/> bytes.</summary>
-    internal readonly record struct Bytes(nint Pointer, long Length, long RowBytes, long RowStride);
+    /// <summary>
+    /// Rows of bytes, taken as one sequence of <paramref name="Length"/> bytes, whose chunks are numbered from
+    /// <paramref name="FirstChunk"/> on.
+    /// </summary>
+    internal readonly record struct Bytes(nint Pointer, long Length, long RowBytes, long RowStride, int FirstChunk)
+    {
+        public int Chunks => CpuParallel.ChunkCount(Length, Chunk);
+
+        /// <summary>A matrix with gaps is hashed as if its rows were next to each other.</summary>
+        public static Bytes Of(Tensor tensor, int firstChunk)
+        {
+            bool gaps = !tensor.IsContiguous;
+            return new Bytes(
+                tensor.Pointer,
+                tensor.ByteLength,
+                gaps ? (long)tensor.Shape[1] * tensor.DType.Size() : tensor.ByteLength,
+                gaps ? tensor.Strides[0] * tensor.DType.Size() : tensor.ByteLength,
+                firstChunk);
+        }
+    }
 }

@@ -194,7 +194,7 @@ public sealed partial class AdaptedModel
         Tensor ta = LoraInitializer.ToTensor(a, [rank, linear.InFeatures], AdapterDType, Base.Device);
         Tensor tb = LoraInitializer.ToTensor(b, [linear.OutFeatures, rank], AdapterDType, Base.Device);
         var start = new PissaStart(new Variable(CopyOf(weight), name: $"{linear.Path}.weight"), ta, tb);
-        Kernels.Merge.Apply(start.Residual.Value, ta, tb, -(float)target.Scale, linear.IsTransposed);
+        Kernels.Merge.Apply([new MergeTarget(start.Residual.Value, [new MergeTerm(ta, tb, -(float)target.Scale)], linear.IsTransposed)]);
         return start;
     }
 

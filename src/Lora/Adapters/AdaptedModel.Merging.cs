@@ -11,11 +11,23 @@ namespace Engine.Lora;
 /// <param name="Parameters">Base parameters written into.</param>
 /// <param name="CorrectedElements">Elements whose bits subtraction alone would not bring back.</param>
 /// <param name="CorrectionBytes">Memory held so that <see cref="AdaptedModel.Unmerge"/> returns the exact bits.</param>
-public sealed record MergeSummary(int Parameters, long CorrectedElements, long CorrectionBytes);
+/// <param name="Layers">What the merge lost in each layer; null unless asked for.</param>
+public sealed record MergeSummary(
+    int Parameters, long CorrectedElements, long CorrectionBytes, IReadOnlyList<LayerMergeReport>? Layers);
+
+/// <summary>What a merge did to one layer.</summary>
+/// <param name="Path">The linear's path.</param>
+/// <param name="DType">Dtype of its weight.</param>
+/// <param name="Error">
+/// What rounding took from the update; null for DoRA, which rescales whole rows instead of adding a Δ.
+/// </param>
+/// <param name="CorrectedElements">Elements whose bits subtraction alone would not bring back; 0 where the pristine weight is kept.</param>
+/// <param name="CorrectionBytes">Memory held for the way back.</param>
+public sealed record LayerMergeReport(string Path, DType DType, MergeError? Error, long CorrectedElements, long CorrectionBytes);
 
 public sealed partial class AdaptedModel
 {
-    private List<MergedLinear>? _merged;
+    private MergedBase? _merged;
 
     /// <summary>True while adapters are written into the base.</summary>
     public bool IsMerged => _merged is not null;
@@ -25,8 +37,10 @@ public sealed partial class AdaptedModel
     /// and rounded once to the base's dtype. Keeps what <see cref="Unmerge"/> needs to return the exact bits.
     /// </summary>
     /// <param name="parts">Adapters with their weights; DoRA, PiSSA and copies of whole parameters only alone with weight 1.</param>
+    /// <param name="report">Whether the summary says for each layer what rounding took: one more pass over the weights.</param>
     /// <exception cref="EngineDataException">An adapter is unknown or cannot be merged so, or the base is merged already.</exception>
-    public MergeSummary Merge(IReadOnlyList<(string Name, double Weight)> parts)
+    /// <exception cref="DeviceOutOfMemoryException">There is no memory for what the way back needs; the base is as it was and no adapter active.</exception>
+    public MergeSummary Merge(IReadOnlyList<(string Name, double Weight)> parts, bool report = false)
     {
         ArgumentNullException.ThrowIfNull(parts);
         RequireUnmerged("merge");
@@ -35,27 +49,24 @@ public sealed partial class AdaptedModel
         Activate(sources is [{ Adapter.HasStandIns: true }] ? sources[0].Adapter.Name : null);
         Base.Device.InvalidateGraphs();
         _selection.Active = null;
-        _merged = [];
-        foreach (LinearStack stack in Base.Stacks.Where(_ => sources is [{ Adapter.Config.UseDora: true }]))
+        try
         {
-            MakeDense(stack);
-        }
-
-        foreach (LinearModule linear in Base.Linears)
-        {
-            (LoraLayer Layer, double Weight)[] layers = _linears.TryGetValue(linear.Path, out LoraLinear? adapted)
-                ? [.. sources.Select(s => (Layer: adapted.LayerOf(s.Adapter)!, s.Weight)).Where(l => l.Layer is not null)]
-                : [];
-            if (layers.Length > 0)
+            if (sources is [{ Adapter.Config.UseDora: true }])
             {
-                _merged.Add(Merge(linear, layers));
+                // DoRA rescales whole weights.
+                foreach (LinearStack stack in Base.Stacks)
+                {
+                    MakeDense(stack);
+                }
             }
-        }
 
-        return new MergeSummary(
-            _merged.Count + sources.Sum(s => s.Adapter.Copies.Count),
-            _merged.Sum(m => m.Correction?.Elements ?? 0),
-            _merged.Sum(m => m.Correction?.SizeInBytes ?? m.Pristine!.ByteLength));
+            return Write(sources, report);
+        }
+        catch
+        {
+            Activate(null);
+            throw;
+        }
     }
 
     /// <summary>
@@ -69,17 +80,11 @@ public sealed partial class AdaptedModel
             throw new InvalidOperationException("nothing is merged");
         }
 
-        foreach (MergedLinear merged in _merged)
+        Kernels.Merge.Undo(_merged.Targets, _merged.Corrections);
+        _merged.Corrections.Dispose();
+        foreach ((Variable weight, Tensor pristine) in _merged.Pristine)
         {
-            if (merged.Pristine is { } pristine)
-            {
-                merged.Weight.Replace(pristine);
-            }
-            else
-            {
-                Kernels.Merge.Undo(merged.Weight.Value, merged.Terms, merged.IsTransposed, merged.Correction!);
-                merged.Correction!.Dispose();
-            }
+            weight.Replace(pristine);
         }
 
         _merged = null;
@@ -93,11 +98,14 @@ public sealed partial class AdaptedModel
     /// </summary>
     public string BaseHash()
     {
+        (string Name, Tensor Value)[] parameters =
+            [.. Base.Parameters.OrderBy(static p => p.Key, StringComparer.Ordinal).Select(static p => (p.Key, p.Value.Value))];
+        UInt128[] hashes = TensorHash.Compute([.. parameters.Select(static p => p.Value)]);
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach ((string name, Variable parameter) in Base.Parameters.OrderBy(p => p.Key, StringComparer.Ordinal))
+        for (int i = 0; i < hashes.Length; i++)
         {
-            Tensor value = parameter.Value;
-            hash.AppendData(Encoding.UTF8.GetBytes($"{name} {value.DType.Name()}{value.Shape} {TensorHash.ComputeText(value)}\n"));
+            (string name, Tensor value) = parameters[i];
+            hash.AppendData(Encoding.UTF8.GetBytes($"{name} {value.DType.Name()}{value.Shape} {TensorHash.Text(hashes[i])}\n"));
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset().AsSpan(0, 16));
@@ -157,31 +165,78 @@ public sealed partial class AdaptedModel
         }
     }
 
-    private static MergedLinear Merge(LinearModule linear, (LoraLayer Layer, double Weight)[] layers)
+    // Writes the linears; all of them or, when memory runs out, none.
+    private MergeSummary Write((LoraAdapter Adapter, double Weight)[] sources, bool report)
     {
-        MergeTerm[] terms = [.. layers.Select(l => new MergeTerm(l.Layer.A.Value, l.Layer.B.Value, (float)(l.Weight * l.Layer.Target.Scale)))];
-        LoraLayer layer = layers[0].Layer;
-        if (layer.Magnitude is null)
+        (List<AdaptedLinear> added, List<AdaptedLinear> rescaled) = Selected(sources);
+        MergeTarget[] targets = [.. added.Select(static l => new MergeTarget(l.Linear.Weight.Value, l.Terms, l.Linear.IsTransposed))];
+
+        // First what only makes new tensors, then all that is added in place, which is done as a whole or not at all.
+        using var made = new Tentative();
+        Tensor[] merged = [.. rescaled.Select(l => made.Add(Rescaled(l)))];
+        IReadOnlyList<MergeError> errors = report ? Kernels.Merge.Report(targets) : [];
+        MergeCorrections corrections = Kernels.Merge.ApplyExact(targets);
+        (Variable, Tensor)[] pristine = [.. rescaled.Select(static l => (l.Linear.Weight, l.Linear.Weight.Value.Share()))];
+        for (int i = 0; i < merged.Length; i++)
         {
-            MergeCorrection correction = Kernels.Merge.ApplyExact(linear.Weight.Value, terms, linear.IsTransposed);
-            return new MergedLinear(linear.Weight, linear.IsTransposed, terms, correction, null);
+            rescaled[i].Linear.Weight.Replace(merged[i]);
         }
 
-        // DoRA rescales whole rows: the pristine weight is kept, and the sum is formed in f32 before the one rounding.
+        made.Keep();
+        _merged = new MergedBase(targets, corrections, pristine);
+        return new MergeSummary(
+            targets.Length + pristine.Length + sources.Sum(s => s.Adapter.Copies.Count),
+            corrections.Elements,
+            corrections.SizeInBytes + pristine.Sum(static p => p.Item2.ByteLength),
+            report ? Layers(added, rescaled, errors, corrections) : null);
+    }
+
+    // The linears that the adapters change: those that get a sum, and DoRA's.
+    private (List<AdaptedLinear> Added, List<AdaptedLinear> Rescaled) Selected((LoraAdapter Adapter, double Weight)[] sources)
+    {
+        (var added, var rescaled) = (new List<AdaptedLinear>(), new List<AdaptedLinear>());
+        foreach (LinearModule linear in Base.Linears)
+        {
+            (LoraLayer Layer, double Weight)[] layers = _linears.TryGetValue(linear.Path, out LoraLinear? adapted)
+                ? [.. sources.Select(s => (Layer: adapted.LayerOf(s.Adapter)!, s.Weight)).Where(l => l.Layer is not null)]
+                : [];
+            if (layers.Length > 0)
+            {
+                MergeTerm[] terms =
+                    [.. layers.Select(l => new MergeTerm(l.Layer.A.Value, l.Layer.B.Value, (float)(l.Weight * l.Layer.Target.Scale)))];
+                (layers[0].Layer.Magnitude is null ? added : rescaled).Add(new AdaptedLinear(linear, layers[0].Layer, terms));
+            }
+        }
+
+        return (added, rescaled);
+    }
+
+    // DoRA rescales whole rows: the pristine weight is kept, and the sum is formed in f32 before the one rounding.
+    private static Tensor Rescaled(AdaptedLinear adapted)
+    {
+        (LinearModule linear, LoraLayer layer, MergeTerm[] terms) = adapted;
         Tensor pristine = linear.Weight.Value;
         using Tensor norm = LoraLinear.DoraNorm(linear, layer);
         using Tensor ratio = norm.EmptyLike();
-        Dora.Ratio(layer.Magnitude.Value, norm, ratio);
-        Tensor sum = pristine.EmptyLike(norm.DType);
+        Dora.Ratio(layer.Magnitude!.Value, norm, ratio);
+        using Tensor sum = pristine.EmptyLike(norm.DType);
         Cast.Run(pristine, sum);
-        Kernels.Merge.Apply(sum, terms, linear.IsTransposed);
+        Kernels.Merge.Apply([new MergeTarget(sum, terms, linear.IsTransposed)]);
         Dora.ScaleOutputs(sum, ratio, linear.IsTransposed);
         Tensor merged = pristine.EmptyLike();
         Cast.Run(sum, merged);
-        sum.Dispose();
-        Tensor kept = pristine.Share();
-        linear.Weight.Replace(merged);
-        return new MergedLinear(linear.Weight, linear.IsTransposed, terms, null, kept);
+        return merged;
+    }
+
+    private static LayerMergeReport[] Layers(
+        List<AdaptedLinear> added, List<AdaptedLinear> rescaled, IReadOnlyList<MergeError> errors, MergeCorrections corrections)
+    {
+        IReadOnlyList<(long Elements, long Bytes)> sizes = corrections.Sizes();
+        return
+        [
+            .. added.Select((l, i) => new LayerMergeReport(l.Linear.Path, l.Linear.Weight.Value.DType, errors[i], sizes[i].Elements, sizes[i].Bytes)),
+            .. rescaled.Select(static l => new LayerMergeReport(l.Linear.Path, l.Linear.Weight.Value.DType, null, 0, l.Linear.Weight.Value.ByteLength)),
+        ];
     }
 
     private void RequireUnmerged(string what)
@@ -194,15 +249,18 @@ public sealed partial class AdaptedModel
 
     private void DisposeMerge()
     {
-        foreach (MergedLinear merged in _merged ?? [])
+        _merged?.Corrections.Dispose();
+        foreach ((_, Tensor pristine) in _merged?.Pristine ?? [])
         {
-            merged.Pristine?.Dispose();
-            merged.Correction?.Dispose();
+            pristine.Dispose();
         }
 
         _merged = null;
     }
 
-    private sealed record MergedLinear(
-        Variable Weight, bool IsTransposed, MergeTerm[] Terms, MergeCorrection? Correction, Tensor? Pristine);
+    /// <summary>A linear, its layer of the first adapter, and all adapters' terms.</summary>
+    private sealed record AdaptedLinear(LinearModule Linear, LoraLayer Layer, MergeTerm[] Terms);
+
+    /// <summary>What is in the base, and the way back: corrections for what was added in place, pristine weights of the rest.</summary>
+    private sealed record MergedBase(MergeTarget[] Targets, MergeCorrections Corrections, (Variable Weight, Tensor Value)[] Pristine);
 }

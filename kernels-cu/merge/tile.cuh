@@ -1,0 +1,91 @@
+// What the passes of merge share: the table of matrices, and a tile's way back to memory.
+#pragma once
+#include "../common/delta.cuh"
+
+// Laid out as in MergeTable.
+struct MergeMatrix {
+    void* w;
+    DeltaFactors factors;
+    long long stride;
+    int rows;
+    int columns;
+    int tiles_across;
+    int first_tile;  // in the numbering of all matrices' tiles
+    int type;
+    int vectors;  // nonzero: pointer and stride allow 16-byte accesses
+};
+
+static_assert(sizeof(MergeMatrix) == 80 && sizeof(DeltaPackParams) == 96, "as in MergeTable");
+
+struct MergeTable {
+    const MergeMatrix* matrices;  // null: `only` is the one there is
+    long long count;
+    MergeMatrix only;
+};
+
+__device__ __forceinline__ int first_of(const MergeMatrix& m) { return m.first_tile; }
+__device__ __forceinline__ int first_of(const DeltaPackParams& p) { return p.first_block; }
+
+// The entry that the block belongs to: the last one that begins at it or before. Entries ascend; all threads look together, so
+// that hundreds of layers take two or three steps instead of a search's chain of loads.
+template <typename E> __device__ __forceinline__ const E* entry_of(const E* entries, long long count, int block) {
+    long long before = 0;
+    for (long long i = 0; i < count; i += DeltaThreads) {
+        int found = __syncthreads_count(i + threadIdx.x < count && first_of(entries[i + threadIdx.x]) <= block);
+        before += found;
+        if (found < DeltaThreads) break;
+    }
+    return entries + before - 1;
+}
+
+// The block's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce.
+__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
+    __shared__ MergeMatrix shared_matrix;
+    if (table.matrices) {
+        const uint32_t* from = (const uint32_t*)entry_of(table.matrices, table.count, tile);
+        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&shared_matrix)[threadIdx.x] = from[threadIdx.x];
+    } else if (threadIdx.x == 0) {
+        shared_matrix = table.only;
+    }
+    __syncthreads();
+    return shared_matrix;
+}
+
+template <typename T> __device__ __forceinline__ DeltaTile<T> tile_of(const MergeMatrix& m, int tile) {
+    return DeltaTile<T>(m.w, m.stride, m.rows, m.columns, m.tiles_across, tile - m.first_tile, m.vectors);
+}
+
+// A lane's 16 bytes of a row as four words. Of 2-byte elements word c has numbers 2·c and 2·c + 1.
+struct Words {
+    uint32_t w[4];
+};
+
+__device__ __forceinline__ Words words_of(uint4 v) { return {v.x, v.y, v.z, v.w}; }
+
+// The thread's rows to memory. W passes through once and need not stay in the caches. Pieces that are not aligned go through
+// the thread's slots, where they can be taken apart.
+template <typename T>
+__device__ __forceinline__ void store_tile(const DeltaTile<T>& t, const Words (&words)[DeltaWarpRows], uint4* pieces) {
+    using D = DeltaTile<T>;
+    if (t.fast) {
+#pragma unroll
+        for (int i = 0; i < DeltaWarpRows; i++)
+            if (t.valid(i) > 0)
+                __stcs(reinterpret_cast<uint4*>(t.w + i * t.stride),
+                       make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]));
+        return;
+    }
+    // The slots are read and written as different types: the compiler must not exchange the accesses.
+    asm volatile("" ::: "memory");
+#pragma unroll
+    for (int i = 0; i < DeltaWarpRows; i++)
+        *D::slot(pieces, i) = make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]);
+    asm volatile("" ::: "memory");
+#pragma unroll 1
+    for (int i = 0; i < DeltaWarpRows; i++) {
+        int count = min(t.valid(i), D::N);
+        const typename D::U* from = (const typename D::U*)D::slot(pieces, i);
+#pragma unroll 1
+        for (int n = 0; n < count; n++) t.w[i * t.stride + n] = from[n];
+    }
+}

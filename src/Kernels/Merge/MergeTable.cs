@@ -1,0 +1,181 @@
+using System.Runtime.InteropServices;
+using Engine.Kernels.Cuda;
+using Engine.Tensors;
+using Engine.Tensors.Cuda;
+
+namespace Engine.Kernels;
+
+/// <summary>
+/// Matrices for one launch: a table of them in device memory with their tiles numbered through, and all their adapters' factors,
+/// packed in one launch. A single matrix with one adapter travels in the kernels' parameters: nothing is uploaded. Holds
+/// addresses: the tensors outlive it.
+/// </summary>
+internal sealed class MergeTable : IDisposable
+{
+    private readonly CudaDevice _device;
+    private readonly CudaDeviceVariable<byte> _memory;
+
+    /// <summary>Uploads the table, not while work is recorded, and queues the packing. Dispose once the kernels have been queued.</summary>
+    /// <exception cref="NotSupportedException">A matrix's dtype is not one that kernels store.</exception>
+    /// <exception cref="DeviceOutOfMemoryException">There is no memory for table and factors.</exception>
+    public MergeTable(string op, CudaDevice device, KernelFamily<PackParams> pack, ReadOnlySpan<MergeMatrix> matrices)
+    {
+        _device = device;
+        long factorBytes = 0;
+        int packCount = 0;
+        foreach (MergeMatrix matrix in matrices)
+        {
+            factorBytes += sizeof(float) * matrix.Rank * (DeltaFactors.Padded(matrix.Inputs) + DeltaFactors.Padded(matrix.Outputs));
+            packCount += matrix.Terms.Count;
+        }
+
+        var entries = new MatrixEntry[matrices.Length];
+        var packs = new DeltaFactors.PackParams[packCount];
+        bool inParameters = entries.Length <= 1 && packCount <= 1;
+        int entryBytes = MemoryMarshal.AsBytes(entries.AsSpan()).Length;
+        int tableBytes = inParameters ? 0 : entryBytes + MemoryMarshal.AsBytes(packs.AsSpan()).Length;
+        _memory = new CudaDeviceVariable<byte>(device, factorBytes + tableBytes);
+        try
+        {
+            nint at = _memory.DevicePointer;
+            packCount = 0;
+            int blocks = 0;
+            for (int i = 0; i < entries.Length; i++)
+            {
+                entries[i] = Entry(op, matrices[i], at);
+                at += FillPacks(matrices[i], at, packs.AsSpan(packCount, matrices[i].Terms.Count), ref blocks);
+                packCount += matrices[i].Terms.Count;
+            }
+
+            nint table = _memory.DevicePointer + (nint)factorBytes;
+            if (!inParameters)
+            {
+                device.CopyFromHost([.. MemoryMarshal.AsBytes(entries.AsSpan()), .. MemoryMarshal.AsBytes(packs.AsSpan())], table);
+            }
+
+            Parameters = new TableParams
+            {
+                Matrices = inParameters ? 0 : table,
+                Count = entries.Length,
+                Only = inParameters ? entries.FirstOrDefault() : default,
+            };
+            pack.Launch(
+                device,
+                LaunchShape.Blocks(blocks, DeltaFactors.Threads),
+                new PackParams
+                {
+                    Packs = inParameters ? 0 : table + entryBytes,
+                    Count = packCount,
+                    Only = inParameters ? packs.FirstOrDefault() : default,
+                },
+                new KernelWork(2 * factorBytes));
+        }
+        catch
+        {
+            _memory.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>What the kernels take.</summary>
+    public TableParams Parameters { get; }
+
+    /// <summary>Tiles of all matrices.</summary>
+    public int Tiles { get; private set; }
+
+    /// <summary>Bytes of all matrices.</summary>
+    public long MatrixBytes { get; private set; }
+
+    /// <summary>Bytes of all factors, counted once.</summary>
+    public long FactorBytes { get; private set; }
+
+    /// <summary>Multiply-adds, counted as two operations, and one addition for each element.</summary>
+    public long Flops { get; private set; }
+
+    /// <summary>Queues a kernel with a block for each tile.</summary>
+    /// <param name="kernel">The kernel.</param>
+    /// <param name="parameters">Its parameters.</param>
+    /// <param name="bytes">What it moves beside the factors.</param>
+    public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
+        where T : unmanaged => kernel.Launch(
+            _device,
+            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, DeltaFactors.SharedBytes),
+            parameters,
+            new KernelWork(bytes + FactorBytes, Flops));
+
+    /// <inheritdoc/>
+    public void Dispose() => _memory.Dispose();
+
+    private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
+    {
+        RowMatrix w = matrix.W;
+        int rank = matrix.Rank;
+        int across = (int)CudaLaunch.CeilDiv(w.Columns, DeltaFactors.TileColumns(w.DType));
+        var entry = new MatrixEntry
+        {
+            W = w.Address,
+            Factors = DeltaFactors.OperandOf(factors, rank, matrix.Outputs, matrix.Inputs, matrix.Transposed),
+            Stride = w.Stride,
+            Rows = w.Rows,
+            Columns = w.Columns,
+            TilesAcross = across,
+            FirstTile = Tiles,
+            Type = KernelTypes.Code(op, _device, w.DType),
+            Vectors = CudaLaunch.Aligned(w.Address) && w.Stride * w.DType.Size() % 16 == 0 ? 1 : 0,
+        };
+        Tiles = checked((int)(Tiles + (CudaLaunch.CeilDiv(w.Rows, DeltaFactors.TileRows) * across)));
+        MatrixBytes += matrix.Elements * w.DType.Size();
+        FactorBytes += sizeof(float) * rank * (w.Rows + (long)w.Columns);
+        Flops += ((2L * rank) + 1) * matrix.Elements;
+        return entry;
+    }
+
+    // Returns the bytes of the matrix's factors.
+    private static nint FillPacks(in MergeMatrix matrix, nint factors, Span<DeltaFactors.PackParams> packs, ref int blocks)
+    {
+        int rank = matrix.Rank;
+        int before = 0;
+        for (int t = 0; t < packs.Length; t++)
+        {
+            packs[t] = DeltaFactors.PackOf(matrix.Terms[t], matrix.Outputs, matrix.Inputs, factors, rank, before);
+            packs[t].FirstBlock = blocks;
+            blocks = checked((int)(blocks + packs[t].Blocks));
+            before += packs[t].Rank;
+        }
+
+        return (nint)(sizeof(float) * rank * (DeltaFactors.Padded(matrix.Inputs) + DeltaFactors.Padded(matrix.Outputs)));
+    }
+
+    /// <summary><c>MergeTable</c> of the kernels.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct TableParams
+    {
+        public nint Matrices;
+        public long Count;
+        public MatrixEntry Only;
+    }
+
+    /// <summary><c>MergePackParams</c> of the kernels.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct PackParams
+    {
+        public nint Packs;
+        public long Count;
+        public DeltaFactors.PackParams Only;
+    }
+
+    /// <summary><c>MergeMatrix</c> of the kernels.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct MatrixEntry
+    {
+        public nint W;
+        public DeltaFactors.Operand Factors;
+        public long Stride;
+        public int Rows;
+        public int Columns;
+        public int TilesAcross;
+        public int FirstTile;
+        public int Type;
+        public int Vectors;
+    }
+}
