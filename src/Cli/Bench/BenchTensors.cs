@@ -12,6 +12,7 @@ internal sealed class BenchTensors(Device device) : IDisposable
     private const int Block = 1 << 20;
 
     private readonly List<Tensor> _tensors = [];
+    private readonly List<IDisposable> _others = [];
     private readonly Dictionary<(DType DType, bool Positive), Tensor> _blocks = [];
     private long _rotation;
 
@@ -56,8 +57,18 @@ internal sealed class BenchTensors(Device device) : IDisposable
         return tensor;
     }
 
+    /// <summary>Takes over what is no tensor; its bytes do not count.</summary>
+    public T Own<T>(T other)
+        where T : class, IDisposable
+    {
+        _others.Add(other);
+        return other;
+    }
+
     public void Dispose()
     {
+        _others.ForEach(o => o.Dispose());
+        _others.Clear();
         foreach (Tensor tensor in _tensors.Concat(_blocks.Values))
         {
             tensor.Dispose();

@@ -1,14 +1,12 @@
-using Engine.Tensors;
-
 namespace Engine.Autograd.Tests.Gradients;
 
 /// <summary>One op with its inputs, float64 (float32 on a GPU), on a device whose storages are counted so that leaks show.</summary>
 /// <param name="Device">Where everything is.</param>
 /// <param name="Function">The op, with whatever it needs around it.</param>
 /// <param name="Inputs">Trainable leaves.</param>
-/// <param name="Constants">Tensors the function uses beside them.</param>
+/// <param name="Constants">What the function uses beside them.</param>
 internal sealed record GradientProblem(
-    CountedDevice Device, Func<Tape, Variable[], Variable> Function, Variable[] Inputs, params Tensor[] Constants) : IDisposable
+    CountedDevice Device, Func<Tape, Variable[], Variable> Function, Variable[] Inputs, params IDisposable[] Constants) : IDisposable
 {
     public void Dispose()
     {
@@ -17,7 +15,7 @@ internal sealed record GradientProblem(
             input.Dispose();
         }
 
-        foreach (Tensor constant in Constants)
+        foreach (IDisposable constant in Constants)
         {
             constant.Dispose();
         }
