@@ -171,6 +171,7 @@ template <typename T, int NT> __device__ __forceinline__ void gemv_body(const Ge
             for (int i = threadIdx.x; i < padded * p.rows; i += GemvThreads) {
                 int j = i / p.rows, m = i % p.rows;
                 float x = 0;
+#pragma unroll 8
                 for (int k = 0; k < p.splits; k++) x += __ldcg(p.partial + ((long long)k * padded + j) * 16 + m);
                 s[m][j] = x;
             }

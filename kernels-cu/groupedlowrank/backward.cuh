@@ -98,15 +98,15 @@ template <typename T, int Rows> __device__ __forceinline__ void backward_dx(cons
 }
 
 template <typename T> __device__ __forceinline__ void bwd_ds_body(const BackwardParams& p) {
-    if ((int)blockIdx.x >= p.plan.tiles()) return;
     int4 tile = p.plan.tile(blockIdx.x);
+    if (tile.z == 0) return;
     if (p.tile == 16) backward_ds<T, 16>(p, tile);
     else backward_ds<T, 64>(p, tile);
 }
 
 template <typename T> __device__ __forceinline__ void bwd_dx_body(const BackwardParams& p) {
-    if ((int)blockIdx.x >= p.plan.tiles()) return;
     int4 tile = p.plan.tile(blockIdx.x);
+    if (tile.z == 0) return;
     if (p.tile == 16) backward_dx<T, 16>(p, tile);
     else backward_dx<T, 64>(p, tile);
 }

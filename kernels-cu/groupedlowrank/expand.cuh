@@ -55,8 +55,8 @@ __device__ __forceinline__ void add_outputs(T* y, int n, int outputs, bool vecto
 
 template <typename T, int MT> __device__ __forceinline__ void expand_body(const ExpandParams& p) {
     constexpr int Groups = MT == 1 ? 4 : 1;  // of 32 outputs at once
-    if ((int)blockIdx.x >= p.plan.tiles()) return;
     int4 tile = p.plan.tile(blockIdx.x);
+    if (tile.z == 0) return;
     GroupedAdapter adapter = adapter_of(p.table, p.adapters, tile.x);
     if (adapter.rank == 0) return;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
@@ -110,8 +110,8 @@ template <typename T, int MT> __device__ __forceinline__ void expand_body(const 
 }
 
 __device__ __forceinline__ void expand_f32(const ExpandParams& p) {
-    if ((int)blockIdx.x >= p.plan.tiles()) return;
     int4 tile = p.plan.tile(blockIdx.x);
+    if (tile.z == 0) return;
     GroupedAdapter adapter = adapter_of(p.table, p.adapters, tile.x);
     if (adapter.rank == 0) return;
     float* s = dynamic_shared<float>();  // [rank][16]

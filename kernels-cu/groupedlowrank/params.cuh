@@ -24,14 +24,13 @@ struct GroupedGradient {
 // The rows of a batch by adapter, in device memory: {tiles, segments, 0, 0}, the batch's rows with an adapter in order of their
 // adapters, then segments and tiles as int4. A row of the batch is `tokens` rows of activations, so position p of the order is
 // activation row order[p / tokens]·tokens + p % tokens. Segments {adapter, first position, end, 0} are the adapters that occur;
-// tiles {adapter, first position, count, 0} are segments cut into pieces.
+// tiles {adapter, first position, count, 0} are segments cut into pieces; count 0 fills the list up to the grid that is launched.
 struct RowPlan {
     const int* data;
     int batch;
     int tokens;
     int most_segments;
 
-    __device__ __forceinline__ int tiles() const { return data[0]; }
     __device__ __forceinline__ int segments() const { return data[1]; }
     __device__ __forceinline__ const int4* segment_list() const {
         return reinterpret_cast<const int4*>(data + PlanHead + (batch + 3) / 4 * 4);
@@ -59,6 +58,7 @@ struct SplitSums {
     __device__ __forceinline__ float sum(int position, int j) const {
         const float* p = data + (long long)position * stride + j;
         float x = p[0];
+#pragma unroll 8
         for (int k = 1; k < splits; k++) x += p[k * split_stride];
         return x;
     }

@@ -13,6 +13,7 @@ struct PlanParams {
     int tokens;
     int tile;
     int most_segments;
+    int most_tiles;
 };
 
 // The sum of x over the threads before this one; all gets the sum over all. 256 threads.
@@ -44,9 +45,10 @@ extern "C" __global__ void __launch_bounds__(MostAdapters) groupedlowrank_plan(c
     int segment = prefix_sum(count > 0, shared, segments);
     int tile = prefix_sum(tiles, shared, all_tiles);
     if (threadIdx.x == 0) *reinterpret_cast<int4*>(p.plan) = make_int4(all_tiles, segments, 0, 0);
-    if (count == 0) return;
     int* order = p.plan + PlanHead;
     int4* list = reinterpret_cast<int4*>(order + (p.batch + 3) / 4 * 4);
+    for (int i = all_tiles + threadIdx.x; i < p.most_tiles; i += MostAdapters) list[p.most_segments + i] = make_int4(0, 0, 0, 0);
+    if (count == 0) return;
     int begin = first * p.tokens, end = begin + count * p.tokens;
     list[segment] = make_int4(adapter, begin, end, 0);
     for (int i = 0; i < tiles; i++) {

@@ -80,8 +80,8 @@ __device__ __forceinline__ void shrink_product(
 template <typename T, int NT> __device__ __forceinline__ void shrink_body(const ShrinkParams& p) {
     constexpr int Rows = 8 * NT, Pitch = 20;  // 20: the stores of a warp fall on 32 banks
     __shared__ float partial[GroupedWarps][Rows * Pitch];
-    if ((int)blockIdx.x >= p.plan.tiles()) return;
     int4 tile = p.plan.tile(blockIdx.x);
+    if (tile.z == 0) return;
     GroupedAdapter adapter = adapter_of(p.table, p.adapters, tile.x);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
     int begin = blockIdx.z * SliceRanks, end = min(adapter.rank, begin + SliceRanks);
@@ -113,8 +113,8 @@ template <typename T, int NT> __device__ __forceinline__ void shrink_body(const 
 
 // A warp takes every fourth rank; its lanes share the columns of 8 rows at a time.
 __device__ __forceinline__ void shrink_f32(const ShrinkParams& p) {
-    if ((int)blockIdx.x >= p.plan.tiles()) return;
     int4 tile = p.plan.tile(blockIdx.x);
+    if (tile.z == 0) return;
     GroupedAdapter adapter = adapter_of(p.table, p.adapters, tile.x);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     int begin = blockIdx.y * p.split_inputs, end = min(p.inputs, begin + p.split_inputs);

@@ -107,6 +107,36 @@ public sealed class GemvTests
             dtype);
     }
 
+    /// <summary>A chain of launches that share the workspace, recorded and replayed where the device records.</summary>
+    [Fact]
+    public void Replays_of_a_chain_give_the_same_bits()
+    {
+        const int Width = 1040, R = 16;
+        DType dtype = s_types[^1];
+        var random = new RandomTensors(3);
+        using GuardedTensor x = random.Normal([3, Width], dtype);
+        using GuardedTensor w = random.Normal([Width, Width], dtype, deviation: 0.03);
+        using GuardedTensor a = random.Normal([R, Width], dtype, deviation: 0.03);
+        using GuardedTensor b = random.Normal([Width, R], dtype);
+        using GuardedTensor middle = GuardedTensor.Empty([3, Width], dtype);
+        using GuardedTensor y = GuardedTensor.Empty([3, Width], dtype);
+        Chain();
+        byte[] expected = y.ToBytes();
+        using var graphs = new StepGraphs<int>(TestDevice.Current);
+        for (int i = 0; i < 6; i++)
+        {
+            y.Tensor.Clear();
+            graphs.Run(0, 0, _ => Chain());
+            Assert.Equal(expected, y.ToBytes());
+        }
+
+        void Chain()
+        {
+            Gemv.Run(x, w, null, a, b, Scale, middle);
+            Gemv.Run(middle, w, null, a, b, Scale, y);
+        }
+    }
+
     [Fact]
     public void Arguments_that_do_not_fit_are_named()
     {

@@ -163,6 +163,33 @@ public sealed class GroupedLowRankTests
         Assert.Equal(second.ToArray<float>(), first.ToArray<float>());
     }
 
+    /// <summary>Recorded once and replayed with other adapters for the rows, where the device records.</summary>
+    [Fact]
+    public void A_recorded_step_serves_other_adapters()
+    {
+        const int K = 72, N = 40;
+        DType dtype = TestDevice.IsCuda ? DType.BF16 : DType.F32;
+        using var problem = new Problem(dtype, [1, K, N], [0, 1, -1, 4]);
+        using GuardedTensor x = problem.Random.Normal([4, K], dtype);
+        using GuardedTensor y = GuardedTensor.Empty([4, N], dtype);
+        using GuardedTensor expected = GuardedTensor.Empty([4, N], dtype);
+        using Tensor indices = Tensor.From(new int[4], [4], TestDevice.Current);
+        using var rows = new AdapterRows(indices);
+        using var graphs = new StepGraphs<int>(TestDevice.Current);
+        int[][] assignments = [[0, 0, 0, 0], [4, 1, 0, 5], [-1, 3, 3, -1], [6, 6, 1, 1], [2, -1, 2, 0], [0, 1, 2, 4]];
+        foreach (int[] assignment in assignments)
+        {
+            indices.CopyFrom<int>(assignment);
+            rows.Update();
+            y.Tensor.Clear();
+            graphs.Run(0, 0, _ => GroupedLowRank.Forward(x, rows, problem.Table, y));
+            using var fresh = new AdapterRows(assignment, TestDevice.Current);
+            expected.Tensor.Clear();
+            GroupedLowRank.Forward(x, fresh, problem.Table, expected);
+            Assert.Equal(expected.ToBytes(), y.ToBytes());
+        }
+    }
+
     [Fact]
     public void A_tables_copies_follow_the_adapters_when_told_to()
     {

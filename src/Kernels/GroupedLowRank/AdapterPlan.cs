@@ -56,6 +56,7 @@ internal sealed class AdapterPlan : IDisposable
             Tokens = Tokens,
             Tile = Tile,
             MostSegments = _mostSegments,
+            MostTiles = MostTiles,
         },
         new KernelWork(indices.ByteLength + _plan.ByteLength));
 
@@ -80,5 +81,6 @@ internal sealed class AdapterPlan : IDisposable
         public int Tokens;
         public int Tile;
         public int MostSegments;
+        public int MostTiles;
     }
 }
