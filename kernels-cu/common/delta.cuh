@@ -61,10 +61,6 @@ __device__ __forceinline__ int hidden(int x) {
     return x;
 }
 
-// Waits for all of this thread's copies but those of the last group.
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n"); }
-__device__ __forceinline__ void wait_for_copies_but_last() { asm volatile("cp.async.wait_group 1;\n" ::: "memory"); }
-
 // A block's tile and a thread's part of it: 8 rows from `first` on, 16 bytes from `column` on.
 template <typename T> struct DeltaTile {
     using U = typename Word<T>::U;
@@ -163,7 +159,7 @@ __device__ __forceinline__ void delta_tile(
     int buffer = 0;
     for (int begin = 0; begin < f.rank; begin += DeltaSlice, buffer ^= 1) {
         // For the first slice W need not have arrived; the others were asked for after it.
-        if (begin == 0) wait_for_copies_but_last();
+        if (begin == 0) wait_for_groups<1>();
         else wait_for_copies();
         // This slice is there for all, and all are done with the one before, in whose place the next one goes.
         __syncthreads();

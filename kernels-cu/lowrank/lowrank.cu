@@ -30,7 +30,6 @@ LOWRANK_DOWN(8, 64)
 LOWRANK_GRAD(lowrank_grad_y_r, 1, 8, true, 2)
 LOWRANK_GRAD(lowrank_grad_y_r, 2, 16, true, 2)
 LOWRANK_GRAD(lowrank_grad_y_r, 4, 32, true, 2)
-LOWRANK_GRAD(lowrank_grad_y_r, 8, 64, true, 1)
 LOWRANK_GRAD(lowrank_grad_x_r, 1, 8, false, 2)
 LOWRANK_GRAD(lowrank_grad_x_r, 2, 16, false, 2)
 LOWRANK_GRAD(lowrank_grad_x_r, 4, 32, false, 2)
@@ -38,6 +37,7 @@ LOWRANK_GRAD(lowrank_grad_x_r, 6, 48, false, 2)
 LOWRANK_GRAD(lowrank_grad_x_r, 8, 64, false, 2)
 
 ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
-extern "C" __global__ void __launch_bounds__(256) lowrank_sum(const LowRankSumParams p) { lowrank_add_parts(p); }
+extern "C" __global__ void __launch_bounds__(256) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(256) lowrank_sum_f16(const LowRankSumParams p) { lowrank_sum<f16>(p); }
 
 ENGINE_KERNEL(lowrank_write, LowRankWriteParams, 256, lowrank_write)

@@ -2,10 +2,12 @@
 // Shapes: X [M,K] any stride that is a multiple of 8; A [R,K] likewise, R a multiple of 8 up to 8·Tiles; S [M,R], even stride
 // Dtypes: bf16 | f16, f32 sums.  Arch: sm_80+
 // Bytes: M·K·e + R·K·e + M·R·e.  Flops: 2·M·K·R.  Bound: memory, target >= 85% of copy bandwidth
-// Algorithm: a block owns 64 rows and a range of K; chunks of 64 columns of X and A arrive by cp.async in a ring of 6; a warp
-//   multiplies 16 rows by all of A. Where rows are few, several blocks share K: their f32 partial sums go to scratch, and the
-//   one that comes last adds them up in order. Row blocks run backwards: what the producer wrote last is still in the L2 cache.
+// Algorithm: a block owns 64 rows and a range of K; chunks of 128 columns of X and A arrive by cp.async in a ring of 4; a warp
+//   multiplies 16 rows by all of A along one half of each chunk. Where rows are few, several blocks share K: their f32 partial
+//   sums go to scratch, and the one that comes last adds them up in order. Row blocks run backwards: what the producer wrote last
+//   is still in the L2 cache.
 // Numerics: the scale is applied to the f32 sum, rounded once.  Deterministic: the ranges depend on the shape alone
+// Versions: v1, 4 warps and chunks of 64: 52% of copy at 8192×4096, r 16, bound by the latency of a chunk (H200, 2026-11-27)
 #pragma once
 #include "params.cuh"
 
@@ -22,11 +24,11 @@ struct LowRankDownParams {
     int inputs;           // K, a multiple of 8
     int width;            // R, a multiple of 8, at most 8·Tiles
     int splits;
-    int split_chunks;     // chunks of 64 columns for each block
+    int split_chunks;     // chunks of 128 columns for each block
     LowRankStack stack;
 };
 
-constexpr int DownThreads = 128, DownRows = 64, DownChunk = 64, DownStages = 6;
+constexpr int DownThreads = 256, DownRows = 64, DownChunk = 128, DownStages = 4;
 
 template <int Tiles> constexpr int DownStage = (DownRows + Tiles * 8) * DownChunk;
 
@@ -54,17 +56,18 @@ template <typename T, int Tiles> __device__ void lowrank_down(const LowRankDownP
     auto load = [&](int chunk) {
         if (chunk < end) {
             T* tile = shared + (chunk - begin) % DownStages * DownStage<Tiles>;
-            int column = (threadIdx.x & 7) * 8, k = chunk * DownChunk + column;
+            constexpr int Step = DownThreads / (DownChunk / 8);
+            int column = threadIdx.x % (DownChunk / 8) * 8, k = chunk * DownChunk + column;
 #pragma unroll
-            for (int i = 0; i < DownRows; i += DownThreads / 8) {
-                int row = i + threadIdx.x / 8;
+            for (int i = 0; i < DownRows; i += Step) {
+                int row = i + threadIdx.x / (DownChunk / 8);
                 copy_async_16(tile + tile_offset<DownChunk>(row, column), x + row * p.x_stride + k, row < rows && k < p.inputs);
             }
             T* lora = tile + DownRows * DownChunk;
 #pragma unroll
-            for (int i = 0; i < R; i += DownThreads / 8) {
-                int row = i + threadIdx.x / 8;
-                if (R % (DownThreads / 8) == 0 || row < R)
+            for (int i = 0; i < R; i += Step) {
+                int row = i + threadIdx.x / (DownChunk / 8);
+                if (R % Step == 0 || row < R)
                     copy_async_16(lora + tile_offset<DownChunk>(row, column), a + row * p.a_stride + k, row < p.width && k < p.inputs);
             }
         }
@@ -82,10 +85,12 @@ template <typename T, int Tiles> __device__ void lowrank_down(const LowRankDownP
         load(chunk + DownStages - 1);
         const T* tile = shared + (chunk - begin) % DownStages * DownStage<Tiles>;
         const T* lora = tile + DownRows * DownChunk;
+        int half = (warp >> 2) * (DownChunk / 2);
 #pragma unroll
-        for (int k = 0; k < DownChunk; k += 16) {
+        for (int step = 0; step < DownChunk / 2; step += 16) {
             uint32_t f[4];
-            load_matrices(f, shared_address(tile + tile_offset<DownChunk>(warp * 16 + (lane & 15), k + (lane >> 4) * 8)));
+            int k = half + step;
+            load_matrices(f, shared_address(tile + tile_offset<DownChunk>((warp & 3) * 16 + (lane & 15), k + (lane >> 4) * 8)));
 #pragma unroll
             for (int n = 0; n < Tiles; n += 2) {
                 // Of an odd last tile the second half is read twice and not used.
@@ -99,22 +104,42 @@ template <typename T, int Tiles> __device__ void lowrank_down(const LowRankDownP
     }
     wait_for_copies();
 
-    int g = lane >> 2, t = (lane & 3) * 2;
-    if (p.splits > 1) {
-        float* mine = p.partial + (row_block * p.splits + split) * (DownRows * R);
+    // The second half of the warps hands its sums over.
+    int g = lane >> 2, t = (lane & 3) * 2, strip = (warp & 3) * 16;
+    float* halves = (float*)shared;
+    __syncthreads();
+    if (warp >= 4)
 #pragma unroll
         for (int n = 0; n < Tiles; n++)
 #pragma unroll
             for (int h = 0; h < 2; h++)
-                __stcg((float2*)(mine + (warp * 16 + g + h * 8) * R + n * 8 + t), make_float2(c[n][2 * h], c[n][2 * h + 1]));
+                *(float2*)(halves + (strip + g + h * 8) * R + n * 8 + t) = make_float2(c[n][2 * h], c[n][2 * h + 1]);
+    __syncthreads();
+    if (warp < 4)
+#pragma unroll
+        for (int n = 0; n < Tiles; n++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                float2 other = *(const float2*)(halves + (strip + g + h * 8) * R + n * 8 + t);
+                c[n][2 * h] += other.x, c[n][2 * h + 1] += other.y;
+            }
+    if (p.splits > 1) {
+        float* mine = p.partial + (row_block * p.splits + split) * (DownRows * R);
+        if (warp < 4)
+#pragma unroll
+            for (int n = 0; n < Tiles; n++)
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+                    __stcg((float2*)(mine + (strip + g + h * 8) * R + n * 8 + t), make_float2(c[n][2 * h], c[n][2 * h + 1]));
         if (!arrives_last(p.counters + row_block, p.splits)) return;
         const float* all = p.partial + row_block * p.splits * (DownRows * R);
+        if (warp >= 4) return;
 #pragma unroll
         for (int n = 0; n < Tiles; n++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 float2 sum = make_float2(0, 0);
-                const float* from = all + (warp * 16 + g + h * 8) * R + n * 8 + t;
+                const float* from = all + (strip + g + h * 8) * R + n * 8 + t;
                 for (int i = 0; i < p.splits; i++) {
                     float2 part = __ldcg((const float2*)(from + i * (DownRows * R)));
                     sum.x += part.x, sum.y += part.y;
@@ -122,12 +147,13 @@ template <typename T, int Tiles> __device__ void lowrank_down(const LowRankDownP
                 c[n][2 * h] = sum.x, c[n][2 * h + 1] = sum.y;
             }
     }
+    if (warp >= 4) return;
 #pragma unroll
     for (int n = 0; n < Tiles; n++) {
         float scale = scale_of(p.stack, n * 8);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            int row = warp * 16 + g + h * 8;
+            int row = strip + g + h * 8;
             if (row < rows && n * 8 < p.width)
                 *(uint32_t*)((T*)p.s + (first_row + row) * p.s_stride + n * 8 + t) =
                     pack2<T>(c[n][2 * h] * scale, c[n][2 * h + 1] * scale);

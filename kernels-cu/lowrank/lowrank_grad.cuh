@@ -1,13 +1,15 @@
-// lowrank_grad_y — dB += dYᵀ·S and dS = scale·dY·B in one pass over dY;  lowrank_grad_x — dA += dSᵀ·X
+// lowrank_grad_y — partial sums of dB = dYᵀ·S and of dS = dY·B in one pass over dY
+// lowrank_grad_x — those of dA = dSᵀ·X, or of dB alone
 // Shapes: Z [M,C] is dY or X, F [M,R] is S or dS, U [C,R] is B; strides are multiples of 8; widths are multiples of 8, at most
-//   8·Tiles a linear.  dB [C,r], dA [r,C] f32.  D [M,R] is dS, even stride
+//   8·Tiles a linear.  
 // Dtypes: bf16 | f16, f32 sums.  Arch: sm_80+
 // Bytes: Z once.  Flops: 2·M·C·r for each of the two results.  Bound: memory, target >= 80% of copy bandwidth
 // Algorithm: a block owns 128·Groups columns of one linear and a range of rows, 64 at a time; tiles of 64 × 128 arrive by
 //   cp.async in a ring of 4 and are used twice: transposed (8 warps of 16 columns, sums over all rows stay in registers) and as
-//   they are (4 × 16 rows, the warps' halves split the columns). dS of 64 rows is the sum over the column blocks: f32 partial
-//   sums in scratch, added in order by the block that comes last. The gradients' partial sums are added by lowrank_sum.
-// Numerics: deterministic: blocks depend on shapes alone.  Aliasing: D may follow the rows of Z
+//   they are (4 × 16 rows, the warps' halves split the columns). Sums over row blocks (gradients) and over column blocks (dS) are
+//   lowrank_sum's, which has the whole GPU for them.
+// Numerics: deterministic: blocks depend on shapes alone
+// Versions: v1, dS added up by the block that came last to 64 rows: 33% of copy at 8192×4096, r 16 (H200, 2026-11-27)
 #pragma once
 #include "params.cuh"
 
@@ -15,14 +17,11 @@ struct LowRankGradParams {
     const void* z;
     const void* f;
     const void* u;
-    void* d;
     float* partial;        // gradients: [row blocks] of all linears' [columns][width], or [width][columns] for dA
     float* down_partial;   // dS: [64-row groups][column blocks][64][8·Tiles]
-    unsigned* counters;    // a zero for each 64-row group and linear
     long long z_stride;
     long long f_stride;
     long long u_stride;
-    long long d_stride;
     long long rows;
     long long partial_stride;  // floats of a row block
     int row_groups;            // 64-row groups of a block
@@ -32,13 +31,14 @@ struct LowRankGradParams {
 
 constexpr int GradThreads = 256, GradRows = 64, GradColumns = 128, GradStages = 4;
 
-// Groups of 128 columns a block keeps sums of: 32 registers a thread at most.
-template <int Tiles> constexpr int GradGroups = Tiles <= 2 ? 4 : Tiles == 4 ? 2 : 1;
+// Groups of 128 columns a block keeps sums of, 32 registers a thread at most. Where dS is formed too, near-square blocks leave the
+// fewest partial sums; for gradients alone narrow ones do.
+template <int Tiles, bool Down> constexpr int GradGroups = !Down ? 1 : Tiles <= 2 ? 4 : Tiles == 4 ? 2 : 1;
 
 // Shared memory: ring of Z, ring of F, the block's part of U, halves of dS.
 template <int Tiles, bool Down> constexpr int GradSharedBytes =
     2 * (GradStages * GradRows * GradColumns + (GradStages + 1) * GradRows * Tiles * 8 +
-         (Down ? GradGroups<Tiles> * GradColumns * Tiles * 8 : 0)) +
+         (Down ? GradGroups<Tiles, Down> * GradColumns * Tiles * 8 : 0)) +
     (Down ? 4 * GradRows * Tiles * 8 : 0);
 
 // Rows of 8·Tiles elements for transposed reads: 16-byte pieces moved by the row where that avoids conflicts.
@@ -49,7 +49,7 @@ template <int Tiles> __device__ __forceinline__ int factor_offset(int row, int t
 }
 
 template <typename T, int Tiles, bool Down> __device__ void lowrank_grad(const LowRankGradParams& p) {
-    constexpr int R = Tiles * 8, Groups = GradGroups<Tiles>, Block = Groups * GradColumns;
+    constexpr int R = Tiles * 8, Groups = GradGroups<Tiles, Down>, Block = Groups * GradColumns;
     T* ring = dynamic_shared<T>();
     T* factors = ring + GradStages * GradRows * GradColumns;
     T* up = factors + (GradStages + 1) * GradRows * R;
@@ -58,13 +58,9 @@ template <typename T, int Tiles, bool Down> __device__ void lowrank_grad(const L
 
     int column_block = blockIdx.x % p.column_blocks, row_block = blockIdx.x / p.column_blocks;
     LowRankLinear linear = p.stack.linears[0];
-    int index = 0, linear_blocks = (p.stack.count > 1 ? p.stack.linears[1].block : p.column_blocks);
 #pragma unroll
     for (int i = 1; i < MostLinears; i++)
-        if (i < p.stack.count && column_block >= p.stack.linears[i].block) {
-            linear = p.stack.linears[i], index = i;
-            linear_blocks = (i + 1 < p.stack.count ? p.stack.linears[i + 1].block : p.column_blocks) - linear.block;
-        }
+        if (i < p.stack.count && column_block >= p.stack.linears[i].block) linear = p.stack.linears[i];
     int own_block = column_block - linear.block;
     int first = linear.begin + own_block * Block, columns = min(Block, linear.end - first);
     long long row0 = (long long)row_block * p.row_groups * GradRows;
@@ -161,7 +157,7 @@ template <typename T, int Tiles, bool Down> __device__ void lowrank_grad(const L
         }
         if constexpr (Down) {
             long long row_group = (long long)row_block * p.row_groups + o;
-            float* all = p.down_partial + row_group * p.column_blocks * (GradRows * R) + linear.block * (GradRows * R);
+            float* mine = p.down_partial + (row_group * p.column_blocks + column_block) * (GradRows * R);
             // The second half of the warps hands its sums over; halves is free again: the loop's barriers lie between.
             if (warp >= 4)
 #pragma unroll
@@ -178,31 +174,8 @@ template <typename T, int Tiles, bool Down> __device__ void lowrank_grad(const L
                     for (int h = 0; h < 2; h++) {
                         int at = (warp * 16 + g + h * 8) * R + n * 8 + t;
                         float2 other = *(const float2*)(halves + at);
-                        down[n][2 * h] += other.x, down[n][2 * h + 1] += other.y;
-                        if (linear_blocks > 1)
-                            __stcg((float2*)(all + own_block * (GradRows * R) + at), make_float2(down[n][2 * h], down[n][2 * h + 1]));
+                        *(float2*)(mine + at) = make_float2(down[n][2 * h] + other.x, down[n][2 * h + 1] + other.y);
                     }
-            bool store = warp < 4;
-            if (linear_blocks > 1) store = arrives_last(p.counters + row_group * MostLinears + index, linear_blocks) && warp < 4;
-            if (store) {
-#pragma unroll
-                for (int n = 0; n < Tiles; n++)
-#pragma unroll
-                    for (int h = 0; h < 2; h++) {
-                        int row = warp * 16 + g + h * 8;
-                        float2 s = make_float2(down[n][2 * h], down[n][2 * h + 1]);
-                        if (linear_blocks > 1) {
-                            s = make_float2(0, 0);
-                            for (int b = 0; b < linear_blocks; b++) {
-                                float2 part = __ldcg((const float2*)(all + b * (GradRows * R) + row * R + n * 8 + t));
-                                s.x += part.x, s.y += part.y;
-                            }
-                        }
-                        if (row0 + o * GradRows + row < p.rows && n * 8 < linear.width)
-                            *(uint32_t*)((T*)p.d + (row0 + o * GradRows + row) * p.d_stride + linear.at + n * 8 + t) =
-                                pack2<T>(s.x * linear.scale, s.y * linear.scale);
-                    }
-            }
         }
     }
     wait_for_copies();

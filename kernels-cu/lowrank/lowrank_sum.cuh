@@ -1,37 +1,68 @@
-// lowrank_sum — adds the partial sums of lowrank_grad_y and lowrank_grad_x to dB and dA
-// Shapes: partial [parts][columns][width] of each linear for dB, [parts][R][K] for dA; gradients f32 without gaps
-// Bytes: parts·C·R·4, from the L2 cache as a rule.  Algorithm: a thread adds one element's parts in order
-// Numerics: deterministic, f32
+// lowrank_sum — adds up what lowrank_grad_y and lowrank_grad_x left: dS = scale·Σ over column blocks, dB and dA += Σ over row blocks
+// Shapes: see the params; dS [M,R] bf16 | f16, even stride; gradients f32 without gaps, dB [C,r], dA [r,K]
+// Bytes: the partial sums once, from the L2 cache as a rule.  Algorithm: the first blocks form dS, four columns a thread; in the
+//   others a thread adds one element's parts
+// Numerics: deterministic, f32, in index order
 #pragma once
 #include "params.cuh"
 
 struct LowRankSumParams {
-    const float* partial;
-    long long partial_stride;  // floats of a part
-    long long count;           // elements
+    const float* partial;       // gradients: [parts][columns][width] of each linear, or [parts][width][columns]
+    const float* down_partial;  // dS: [64-row groups][column blocks][64][down_width], or null
+    void* d;
+    long long partial_stride;   // floats of a part
+    long long count;            // elements of a part
+    long long rows;
+    long long d_stride;
     int parts;
-    int inputs;                // K for dA, 0 for dB
+    int by_rank;                // nonzero: a part holds [width][columns] of each linear
+    int column_blocks;
+    int down_width;
+    int down_blocks;            // blocks that form dS
+    int is_input;               // nonzero: gradients are dA, [rank, columns]
     LowRankStack stack;
 };
 
-__device__ __forceinline__ void lowrank_add_parts(const LowRankSumParams& p) {
-    long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+template <typename T> __device__ __forceinline__ void lowrank_sum_down(const LowRankSumParams& p) {
+    long long e = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 4;
+    long long row = e / p.down_width;
+    int j = (int)(e % p.down_width);
+    if (row >= p.rows) return;
+    const float* group = p.down_partial + row / 64 * p.column_blocks * 64 * p.down_width + row % 64 * p.down_width + j;
+#pragma unroll
+    for (int i = 0; i < MostLinears; i++) {
+        if (i >= p.stack.count) break;
+        const LowRankLinear& linear = p.stack.linears[i];
+        int end = i + 1 < p.stack.count ? p.stack.linears[i + 1].block : p.column_blocks;
+        if (j >= linear.width) continue;
+        float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+        for (int b = linear.block; b < end; b++) {
+            float4 part = *(const float4*)(group + (long long)b * 64 * p.down_width);
+            sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+        }
+        uint32_t* to = (uint32_t*)((T*)p.d + row * p.d_stride + linear.at + j);
+        to[0] = pack2<T>(sum.x * linear.scale, sum.y * linear.scale);
+        to[1] = pack2<T>(sum.z * linear.scale, sum.w * linear.scale);
+    }
+}
+
+template <typename T> __device__ __forceinline__ void lowrank_sum(const LowRankSumParams& p) {
+    if ((int)blockIdx.x < p.down_blocks) {
+        lowrank_sum_down<T>(p);
+        return;
+    }
+    long long e = (long long)(blockIdx.x - p.down_blocks) * blockDim.x + threadIdx.x;
     if (e >= p.count) return;
     float* to = nullptr;
 #pragma unroll
     for (int i = 0; i < MostLinears; i++) {
         if (i >= p.stack.count) break;
         const LowRankLinear& linear = p.stack.linears[i];
-        if (p.inputs > 0) {
-            int j = (int)(e / p.inputs) - linear.at;
-            if (linear.gradient && j >= 0 && j < linear.rank) to = linear.gradient + (long long)j * p.inputs + e % p.inputs;
-        } else {
-            long long local = e - linear.partial;
-            if (linear.gradient && local >= 0 && local < (long long)(linear.end - linear.begin) * linear.width) {
-                int j = (int)(local % linear.width);
-                if (j < linear.rank) to = linear.gradient + local / linear.width * linear.rank + j;
-            }
-        }
+        long long local = e - linear.partial, columns = linear.end - linear.begin;
+        if (!linear.gradient || local < 0 || local >= columns * linear.width) continue;
+        long long j = p.by_rank ? local / columns : local % linear.width, c = p.by_rank ? local % columns : local / linear.width;
+        if (j < linear.rank) to = linear.gradient + (p.is_input ? j * columns + c : c * linear.rank + j);
     }
     if (!to) return;
     const float* from = p.partial + e;

@@ -119,55 +119,6 @@ public sealed partial class LowRankTests
         Assert.Equal(dA.ToBytes(), only.ToBytes());
     }
 
-    [Theory]
-    [InlineData(DType.F32)]
-    [InlineData(DType.BF16)]
-    public void Grouped_rows_use_their_own_adapters_and_the_others_keep_their_values(DType dtype)
-    {
-        const int Rows = 300, K = 96, N = 72;
-        var random = new RandomTensors(3);
-        using GuardedTensor x = random.Normal([Rows, K], dtype);
-        using GuardedTensor y = random.Normal([Rows, N], dtype);
-        using GuardedTensor expected = GuardedTensor.From(y.ToDoubles(), [Rows, N], dtype);
-        GuardedTensor[] a = [.. new[] { 4, 16, 1, 64 }.Select(r => random.Normal([r, K], DType.F32))];
-        GuardedTensor[] b = [.. new[] { 4, 16, 1, 64 }.Select(r => random.Normal([N, r], DType.F32))];
-        RowGroup[] groups =
-        [
-            new(0, 1, a[0], b[0], 2), new(1, 7, a[1], b[1], 0.5f), new(8, 0, a[0], b[0], 1), new(20, 1, a[2], b[2], 1),
-            new(21, 3, a[0], b[0], 1), new(50, 250, a[3], b[3], 3),
-        ];
-        double[] exact = y.ToDoubles();
-        double[] magnitude = Absolute(exact);
-        LowRank.ForwardGrouped(x, groups, y);
-        foreach (RowGroup g in groups)
-        {
-            (int rank, int from, int to) = (g.A.Shape[0], g.Start, g.Start + g.Count);
-            (double[] s, double[] sMagnitude) = Product(
-                x.ToDoubles()[(from * K)..(to * K)], g.A.ToDoubles(), g.Count, rank, K, g.Scale, null);
-            double[] up = g.B.ToDoubles();
-            Product(s, up, g.Count, N, rank, 1, exact[(from * N)..(to * N)]).Sum.CopyTo(exact, from * N);
-            Product(sMagnitude, Absolute(up), g.Count, N, rank, 1, magnitude[(from * N)..(to * N)]).Sum.CopyTo(magnitude, from * N);
-        }
-
-        Close(new LowRankCase(Rows, K, N, 64, dtype, false), exact, y, magnitude);
-
-        // On the CPU it is the same arithmetic; a GPU takes another path for few rows.
-        foreach (RowGroup g in TestDevice.IsCuda ? [] : groups)
-        {
-            using Tensor xs = x.Tensor.Slice(0, g.Start, g.Count);
-            using Tensor ys = expected.Tensor.Slice(0, g.Start, g.Count);
-            LowRank.Forward(xs, g.A, g.B, g.Scale, ys);
-        }
-
-        Assert.True(TestDevice.IsCuda || expected.ToBytes().AsSpan().SequenceEqual(y.ToBytes()));
-        Assert.Throws<ArgumentException>(() => LowRank.ForwardGrouped(x, [groups[1], groups[0]], y));
-        Assert.Throws<ArgumentException>(() => LowRank.ForwardGrouped(x, [new(299, 2, a[0], b[0], 1)], y));
-        foreach (GuardedTensor tensor in a.Concat(b))
-        {
-            tensor.Dispose();
-        }
-    }
-
     /// <summary>What CUDA puts together from products, run on the CPU's products.</summary>
     [Theory]
     [Trait("Device", "Cpu")]
@@ -231,8 +182,6 @@ public sealed partial class LowRankTests
             GuardedTensor dB = random.Normal([96, 8], DType.F32);
             LowRank.Forward(x, a, b, Scale, y, s);
             LowRank.Backward(dy, x, a, b, s, Scale, dx, dA, dB);
-            RowGroup[] groups = [.. Enumerable.Range(0, 20).Select(i => new RowGroup(i * 3, 3, a, b, i))];
-            LowRank.ForwardGrouped(x, groups, y);
             return [y, s, dx, dA, dB];
         });
 

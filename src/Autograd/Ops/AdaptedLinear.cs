@@ -37,6 +37,14 @@ public static partial class Ops
         }
 
         using var made = new Tentative();
+        Tensor?[] biases = [.. parts.Select(static p => p.Bias?.Value)];
+        Tensor y = made.Add(Tensor.Empty([x.Value.Shape[0], weight.Outputs], weight.DType, weight.Device));
+        if (!needed && dropped is null && Kernels.LowRank.TryDecode(x.Value, weight, biases, y))
+        {
+            made.Keep();
+            return Tape.Constant(y);
+        }
+
         Tensor input = made.Add(x.ClaimBorder(weight.Width) ? x.Value.Share() : WithRoom(x.Value, weight.Border));
         using (Tensor s = input.BorderColumns(weight.Width))
         {
@@ -55,8 +63,7 @@ public static partial class Ops
             }
         }
 
-        Tensor y = made.Add(Tensor.Empty([input.Shape[0], weight.Outputs], weight.DType, weight.Device));
-        Kernels.LowRank.Product(input, weight, [.. parts.Select(static p => p.Bias?.Value)], y);
+        Kernels.LowRank.Product(input, weight, biases, y);
         made.Keep();
         if (!needed)
         {

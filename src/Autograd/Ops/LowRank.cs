@@ -42,25 +42,6 @@ public static partial class Ops
         return operand;
     }
 
-    /// <summary>
-    /// The same with a different adapter for each group of rows, in one call: y[g] ← y[g] + s_g·(x[g]·A_gᵀ)·B_gᵀ.
-    /// Rows in no group keep y. Inference only.
-    /// </summary>
-    public static Variable LowRankGrouped(this Tape tape, Variable y, Variable x, ReadOnlySpan<RowGroup> groups)
-    {
-        ArgumentNullException.ThrowIfNull(tape);
-        ArgumentNullException.ThrowIfNull(y);
-        ArgumentNullException.ThrowIfNull(x);
-        if (tape.IsRecording)
-        {
-            throw new InvalidOperationException("batches that mix adapters run forward only; record no tape for them");
-        }
-
-        Tensor result = y.Value.Share();
-        Kernels.LowRank.ForwardGrouped(x.Value, groups, result);
-        return Tape.Constant(result);
-    }
-
     private sealed class LowRankNode : Node
     {
         private readonly Variable _y;

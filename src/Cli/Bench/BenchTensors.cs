@@ -65,9 +65,9 @@ internal sealed class BenchTensors(Device device) : IDisposable
         return tensor;
     }
 
-    /// <summary>Takes over what is no tensor.</summary>
+    /// <summary>Takes over what is no tensor; its bytes do not count.</summary>
     public T Own<T>(T other)
-        where T : IDisposable
+        where T : class, IDisposable
     {
         _others.Add(other);
         return other;
@@ -75,7 +75,7 @@ internal sealed class BenchTensors(Device device) : IDisposable
 
     public void Dispose()
     {
-        _others.ForEach(static other => other.Dispose());
+        _others.ForEach(o => o.Dispose());
         _others.Clear();
         foreach (Tensor tensor in _tensors.Concat(_blocks.Values))
         {

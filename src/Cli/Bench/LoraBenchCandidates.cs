@@ -52,8 +52,11 @@ internal static class LoraBenchCandidates
             Tensor s = set.Own(x.BorderColumns(w.Width));
             return () =>
             {
-                LowRank.Down(x, w, s);
-                LowRank.Product(x, w, [], y);
+                if (!LowRank.TryDecode(x, w, [], y))
+                {
+                    LowRank.Down(x, w, s);
+                    LowRank.Product(x, w, [], y);
+                }
             };
         }),
         new("two-products", Forward, set =>
@@ -148,13 +151,13 @@ internal static class LoraBenchCandidates
             (Tensor x, Tensor w, Tensor y) = (set.X, set.W, set.Y);
             return () => MatMul.Run(x, false, w, true, y);
         }),
-        new("grouped", Forward, set =>
+        new("engine", Forward, set =>
         {
-            (Tensor x, Tensor w, Tensor y, RowGroup[] groups) = (set.X, set.W, set.Y, set.Groups);
+            (Tensor x, Tensor w, Tensor y, AdapterTable table, AdapterRows rows) = (set.X, set.W, set.Y, set.Table, set.RowAdapters);
             return () =>
             {
                 MatMul.Run(x, false, w, true, y);
-                LowRank.ForwardGrouped(x, groups, y);
+                GroupedLowRank.Forward(x, rows, table, y);
             };
         }),
     ];

@@ -65,8 +65,14 @@ internal sealed class LoraBenchSet(BenchTensors make, LoraBenchCase shape, DType
     /// <summary>Gradient of B [N, r], added to in f32 as in training.</summary>
     public Tensor GradB => field ??= make.Zeros([shape.Outputs, shape.Rank], DType.F32);
 
-    /// <summary>The rows of a mixed batch: neighbours share an adapter, and all adapters have rows.</summary>
-    public RowGroup[] Groups => field ??= NewGroups();
+    /// <summary>The adapters of a mixed batch.</summary>
+    public AdapterTable Table => field ??= Own(AdapterTable.Create(
+        [.. Enumerable.Range(0, shape.Adapters).Select(_ => (GroupedAdapter?)new GroupedAdapter(
+            make.Normal([shape.Rank, shape.Inputs], DType.F32), make.Normal([shape.Outputs, shape.Rank], DType.F32), Scale))],
+        dtype));
+
+    /// <summary>The rows of a mixed batch: all adapters have rows, in turn.</summary>
+    public AdapterRows RowAdapters => field ??= Own(new AdapterRows([.. Enumerable.Range(0, shape.Rows).Select(i => i % shape.Adapters)], make.Device));
 
     /// <summary>Another frozen matrix, for a candidate that changes it or lays it out in its own way.</summary>
     public Tensor NewW() => make.Normal([shape.Outputs, shape.Inputs], dtype);
@@ -100,19 +106,5 @@ internal sealed class LoraBenchSet(BenchTensors make, LoraBenchCase shape, DType
         Tensor result = Own(Tensor.EmptyBordered(matrix.Shape, Bordered.Border, matrix.DType, matrix.Device));
         Copy.Run(matrix, result);
         return result;
-    }
-
-    private RowGroup[] NewGroups()
-    {
-        int Begin(int adapter) => (int)((long)adapter * shape.Rows / shape.Adapters);
-        return
-        [
-            .. Enumerable.Range(0, shape.Adapters).Select(i => new RowGroup(
-                Begin(i),
-                Begin(i + 1) - Begin(i),
-                make.Normal([shape.Rank, shape.Inputs], dtype),
-                make.Normal([shape.Outputs, shape.Rank], dtype),
-                Scale)),
-        ];
     }
 }

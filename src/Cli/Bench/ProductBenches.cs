@@ -3,16 +3,18 @@ using Engine.Tensors;
 
 namespace Engine.Cli.Bench;
 
-/// <summary>Matrix products, the low-rank path and the merge.</summary>
+/// <summary>Matrix products, the low-rank paths and the merge.</summary>
 internal static class ProductBenches
 {
     private const string Product = "m×n×k";
     private const string Low = "rows×inputs×outputs×rank";
+    private const string Grouped = "batch×tokens×inputs×outputs×rank×adapters";
     private const string Adapted = "outputs×inputs×rank";
     private const string Layers = "layers×outputs×inputs×rank";
 
     private static readonly int[] s_product = [8192, 4096, 4096];
     private static readonly int[] s_low = [8192, 4096, 4096, 16];
+    private static readonly int[] s_grouped = [64, 1, 4096, 4096, 16, 64];
     private static readonly int[] s_adapted = [4096, 4096, 16];
     private static readonly int[] s_layers = [32, 4096, 4096, 16];
 
@@ -37,6 +39,29 @@ internal static class ProductBenches
         Pass("lowrank-down", LowRankPass.Down),
         Pass("lowrank-grad-y", LowRankPass.GradientY),
         Pass("lowrank-grad-x", LowRankPass.GradientX),
+        new("grouped", Grouped, s_grouped, (e, t) => GroupedCase(e, t, false), (make, e, t) =>
+        {
+            (AdapterTable table, AdapterRows rows) = Adapters(make, e, t);
+            (Tensor x, Tensor y) = (make.Normal([e[0] * e[1], e[2]], t), make.Normal([e[0] * e[1], e[3]], t));
+            return () => GroupedLowRank.Forward(x, rows, table, y);
+        }),
+        new("grouped-bwd", Grouped, [16, 256, 4096, 4096, 16, 4], (e, t) => GroupedCase(e, t, true), (make, e, t) =>
+        {
+            (AdapterTable table, AdapterRows rows) = Adapters(make, e, t);
+            (Tensor x, Tensor dy, Tensor dx) = (
+                make.Normal([e[0] * e[1], e[2]], t), make.Normal([e[0] * e[1], e[3]], t), make.Zeros([e[0] * e[1], e[2]], t));
+            Tensor saved = make.Own(GroupedLowRank.CreateSaved(x, rows, table));
+            GroupedGradient[] gradients = [.. Enumerable.Range(0, e[5]).Select(_ =>
+                new GroupedGradient(make.Zeros([e[4], e[2]], DType.F32), make.Zeros([e[3], e[4]], DType.F32)))];
+            GroupedLowRank.Forward(x, rows, table, dy, saved);
+            return () => GroupedLowRank.Backward(dy, x, rows, table, saved, dx, gradients);
+        }),
+        new("gemv", Low, [1, 4096, 4096, 16], (e, t) => new GemvCase(e[0], e[1], e[2], e[3], t), (make, e, t) =>
+        {
+            (Tensor x, Tensor w, Tensor bias) = (make.Normal([e[0], e[1]], t), make.Normal([e[2], e[1]], t), make.Normal([e[2]], t));
+            (Tensor a, Tensor b, Tensor y) = (make.Normal([e[3], e[1]], t), make.Normal([e[2], e[3]], t), make.Empty([e[0], e[2]], t));
+            return () => Gemv.Run(x, w, bias, a, b, 1e-3f, y);
+        }),
         new("merge", Adapted, s_adapted, (e, t) => Merged(e, t, MergeCall.Apply), (make, e, t) =>
         {
             MergeTarget[] targets = Targets(make, 1, e, t, 1e-3f);
@@ -128,6 +153,18 @@ internal static class ProductBenches
             back = !back;
         };
     };
+
+    private static GroupedLowRankCase GroupedCase(int[] e, DType dtype, bool backward) =>
+        new(e[0] * e[1], e[2], e[3], e[4], Math.Min(e[5], e[0]), dtype, backward);
+
+    // Rows use the adapters in turn.
+    private static (AdapterTable Table, AdapterRows Rows) Adapters(BenchTensors make, int[] e, DType dtype)
+    {
+        GroupedAdapter?[] adapters = [.. Enumerable.Range(0, e[5]).Select(_ => (GroupedAdapter?)new GroupedAdapter(
+            make.Normal([e[4], e[2]], DType.F32), make.Normal([e[3], e[4]], DType.F32), 1e-3f))];
+        var rows = new AdapterRows([.. Enumerable.Range(0, e[0]).Select(i => i % e[5])], make.Device);
+        return (make.Own(AdapterTable.Create(adapters, dtype)), make.Own(rows));
+    }
 
     private static MatMulCase Case(int[] e, DType dtype) => new(e[0], e[1], e[2], dtype);
 

@@ -75,6 +75,9 @@ internal readonly unsafe struct RowMatrix
     public RowMatrix Slice(int start, int count) =>
         new(Address + (nint)(start * Stride * DType.Size()), DType, count, Columns, Stride);
 
+    /// <summary>The first columns.</summary>
+    public RowMatrix First(int columns) => new(Address, DType, Rows, columns, Stride);
+
     /// <summary>Compute-dtype memory without gaps as a matrix.</summary>
     public static RowMatrix Over<T>(T* pointer, int rows, int columns)
         where T : unmanaged => new((nint)pointer, DTypes.Of<T>(), rows, columns, columns);

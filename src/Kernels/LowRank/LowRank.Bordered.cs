@@ -59,6 +59,39 @@ public static partial class LowRank
         }
     }
 
+    /// <summary>
+    /// The whole forward of a few rows by one launch of <see cref="Gemv"/>, where a GPU has one for them: nothing is kept for a
+    /// backward, and X needs no border.
+    /// </summary>
+    /// <param name="x">[M, K], M up to <see cref="Gemv.MostRows"/>.</param>
+    /// <param name="weight">The stack.</param>
+    /// <param name="biases">As in <see cref="Product"/>.</param>
+    /// <param name="y">[M, N] of all linears, overwritten.</param>
+    /// <returns>False where there is none; nothing has happened then.</returns>
+    /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
+    public static bool TryDecode(Tensor x, BorderedWeight weight, IReadOnlyList<Tensor?> biases, Tensor y)
+    {
+        const string Op = "LowRank.TryDecode";
+        ArgumentNullException.ThrowIfNull(weight);
+        ArgumentNullException.ThrowIfNull(biases);
+        Operand(Op, x, weight, weight.Inputs, nameof(x));
+        IReadOnlyList<BorderSlot> slots = weight.Slots;
+        float scale = slots.FirstOrDefault(static slot => slot.Width > 0).Scale;
+        bool suits = x.Device.Kind == DeviceKind.Cuda && !weight.IsTransposed && Gemv.Supports(x.Device, x.DType, x.Shape[0], weight.Width) &&
+            slots.All(slot => slot.Width == 0 || slot.Scale == scale) && (slots.Count == 1 || biases.All(static bias => bias is null));
+        if (!suits)
+        {
+            return false;
+        }
+
+        // B is zero outside each linear's own columns, so the stack is one linear.
+        using Tensor frozen = weight.BackwardOperand(withBorder: false);
+        using Tensor down = weight.Down();
+        using Tensor up = weight.Up();
+        Gemv.Run(x, frozen, biases.Count == 0 ? null : biases[0], down, up, scale, y);
+        return true;
+    }
+
     /// <summary>dS = scale·dY·B into the border of dY, and dB += dYᵀ·S.</summary>
     /// <param name="dy">[M, N] of all linears, with a border.</param>
     /// <param name="weight">The stack.</param>

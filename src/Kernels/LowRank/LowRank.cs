@@ -3,8 +3,8 @@ using Engine.Tensors;
 namespace Engine.Kernels;
 
 /// <summary>
-/// The low-rank path of LoRA (Hu et al. 2021, §4.1): y += scale·(x·Aᵀ)·Bᵀ, its gradients, and the same for a batch whose
-/// rows use different adapters. Sums run in fp32 (fp64 when all tensors are f64); x, A, B, y and the gradients may each
+/// The low-rank path of LoRA (Hu et al. 2021, §4.1): y += scale·(x·Aᵀ)·Bᵀ, and its gradients.
+/// <see cref="GroupedLowRank"/> is the same for a batch whose rows use different adapters. Sums run in fp32 (fp64 when all tensors are f64); x, A, B, y and the gradients may each
 /// be f32, bf16 or f16.
 /// </summary>
 /// <remarks>
@@ -79,52 +79,6 @@ public static partial class LowRank
                 break;
             case DeviceKind.Cuda:
                 LowRankCuda.Backward(dy, x, a, b, s, scale, dx, dA, dB, setX);
-                break;
-            default:
-                throw DeviceDispatch.Unsupported(Op, x.Device);
-        }
-    }
-
-    /// <summary>
-    /// <see cref="Forward"/> for rows that use different adapters, also of different ranks. Rows outside all groups keep y.
-    /// A row's result does not depend on the other rows' adapters.
-    /// </summary>
-    /// <param name="x">Input [R, K].</param>
-    /// <param name="groups">In ascending order of rows, without overlap.</param>
-    /// <param name="y">Added to, [R, N].</param>
-    /// <exception cref="ArgumentException">Shapes, dtypes, devices or groups do not fit.</exception>
-    public static void ForwardGrouped(Tensor x, ReadOnlySpan<RowGroup> groups, Tensor y)
-    {
-        const string Op = "LowRank.ForwardGrouped";
-        RowMatrix input = RowMatrix.Of(Op, x, x);
-        RowMatrix output = RowMatrix.Of(Op, y, x);
-        output = output.Sized(Op, y, input.Rows, output.Columns);
-        int next = 0;
-        for (int i = 0; i < groups.Length; i++)
-        {
-            RowGroup group = groups[i];
-            if (group.Start < next || group.Count < 0 || group.Count > input.Rows - group.Start)
-            {
-                throw new ArgumentException(
-                    $"{Op}: group {i} has {group.Count} rows from {group.Start}; groups lie within {input.Rows} rows, in ascending order, without overlap",
-                    nameof(groups));
-            }
-
-            next = group.Start + group.Count;
-            (_, RowMatrix up) = Adapter(Op, group.A, group.B, x, input.Columns);
-            if (up.Rows != output.Columns)
-            {
-                Check.Throw(Op, nameof(groups), $"has to have B with {output.Columns} rows in group {i}", group.B);
-            }
-        }
-
-        switch (x.Device.Kind)
-        {
-            case DeviceKind.Cpu:
-                LowRankCpu.ForwardGrouped(input, groups, output);
-                break;
-            case DeviceKind.Cuda:
-                LowRankCuda.ForwardGrouped(x, groups, y);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);

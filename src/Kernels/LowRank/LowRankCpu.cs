@@ -1,4 +1,3 @@
-using Engine.Kernels.Cpu;
 using Engine.Tensors;
 
 namespace Engine.Kernels;
@@ -6,9 +5,6 @@ namespace Engine.Kernels;
 /// <summary>The low-rank path on the CPU: skinny products through <see cref="CpuGemm"/> with s in the compute dtype between them.</summary>
 internal static unsafe partial class LowRankCpu
 {
-    // A group with less work than this runs faster on one core than spread over several.
-    private const long SmallGroupFlops = 1 << 20;
-
     /// <summary>The arguments have been checked; <paramref name="s"/> may be absent.</summary>
     public static void Forward(RowMatrix x, RowMatrix a, RowMatrix b, float scale, RowMatrix y, RowMatrix s)
     {
@@ -34,33 +30,6 @@ internal static unsafe partial class LowRankCpu
         {
             Backward<float>(dy, x, a, b, s, scale, dx, dA, dB);
         }
-    }
-
-    /// <summary>The arguments have been checked. Small groups run side by side, large ones one after the other on all cores.</summary>
-    public static void ForwardGrouped(RowMatrix x, ReadOnlySpan<RowGroup> groups, RowMatrix y)
-    {
-        using ScratchBuffer<GroupCall> calls = Scratch.Rent<GroupCall>(groups.Length);
-        int small = 0;
-        foreach (RowGroup group in groups)
-        {
-            var call = new GroupCall(
-                x.Slice(group.Start, group.Count), RowMatrix.Of("", group.A, group.A), RowMatrix.Of("", group.B, group.B),
-                group.Scale, y.Slice(group.Start, group.Count));
-            if (2L * group.Count * call.A.Rows * (x.Columns + y.Columns) < SmallGroupFlops)
-            {
-                calls.Pointer[small++] = call;
-            }
-            else
-            {
-                Forward(call.X, call.A, call.B, call.Scale, call.Y, default);
-            }
-        }
-
-        CpuParallel.For(small, (nint)calls.Pointer, static (pointer, i) =>
-        {
-            GroupCall call = ((GroupCall*)pointer)[i];
-            Forward(call.X, call.A, call.B, call.Scale, call.Y, default);
-        });
     }
 
     private static void Forward<T>(RowMatrix x, RowMatrix a, RowMatrix b, float scale, RowMatrix y, RowMatrix s)
@@ -126,6 +95,4 @@ internal static unsafe partial class LowRankCpu
                 c.DType, c.Pointer, c.Stride);
         }
     }
-
-    private readonly record struct GroupCall(RowMatrix X, RowMatrix A, RowMatrix B, float Scale, RowMatrix Y);
 }

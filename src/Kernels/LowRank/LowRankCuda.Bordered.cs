@@ -16,7 +16,7 @@ internal static partial class LowRankCuda
     private const string Image = "lowrank";
     private const int MostWidth = 64;
     private const int GroupRows = 64;
-    private const int ChunkColumns = 64;
+    private const int ChunkColumns = 128;
     private const int GradientColumns = 128;
     private const int MostLinears = 4;
 
@@ -26,7 +26,7 @@ internal static partial class LowRankCuda
     private const int CounterBytes = 1 << 20;
 
     private static readonly int[] s_downWidths = [8, 16, 32, 48, 64];
-    private static readonly int[] s_yWidths = [8, 16, 32, 64];
+    private static readonly int[] s_yWidths = [8, 16, 32];
     private static readonly int[] s_xWidths = [8, 16, 32, 48, 64];
     private static readonly KernelFamily<DownParams>[] s_down = [.. s_downWidths.Select(w => new KernelFamily<DownParams>(Image, $"lowrank_down_r{w}"))];
     private static readonly KernelFamily<GradientParams>[] s_gradY = [.. s_yWidths.Select(w => new KernelFamily<GradientParams>(Image, $"lowrank_grad_y_r{w}"))];
@@ -86,7 +86,7 @@ internal static partial class LowRankCuda
         s_down[index].Launch(
             x.Device,
             x.DType,
-            LaunchShape.Blocks(rowBlocks * splits, 128, (uint)(6 * (GroupRows + width) * ChunkColumns * 2)),
+            LaunchShape.Blocks(rowBlocks * splits, 256, (uint)(4 * (GroupRows + width) * ChunkColumns * 2)),
             new DownParams
             {
                 X = x.Pointer,
@@ -110,88 +110,38 @@ internal static partial class LowRankCuda
     /// <summary>The arguments have been checked.</summary>
     public static void GradientY(Tensor dy, BorderedWeight weight, Tensor s, Tensor ds, IReadOnlyList<Tensor?> dB)
     {
-        int rows = dy.Shape[0];
-        if (rows == 0 || weight.Width == 0)
+        if (dy.Shape[0] == 0 || weight.Width == 0)
         {
             return;
         }
 
         using Tensor up = weight.Up();
-        long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
         int most = weight.Slots.Max(static slot => slot.Width);
-        bool suits = Suits(most, rowGroups, weight.Outputs, [dy, s, up, ds]) && AllPlain(dB) && weight.Slots.All(static slot => slot.Outputs % 8 == 0);
-        if (!suits)
+        bool suits = Suits(most, CudaLaunch.CeilDiv(dy.Shape[0], GroupRows), weight.Outputs, [dy, s, up, ds]) && AllPlain(dB) &&
+            weight.Slots.All(static slot => slot.Outputs % 8 == 0);
+        if (suits && most <= s_yWidths[^1])
         {
-            GradientYByProducts(dy, weight, s, up, ds, dB);
+            GradientYInOnePass(dy, weight, s, up, ds, dB, most);
             return;
         }
 
-        int index = Array.FindIndex(s_yWidths, w => w >= most);
-        int width = s_yWidths[index];
-        Stack stack = StackOf(weight, dB);
-        int blockColumns = GradientColumns * Groups(width);
-        int columnBlocks = 0;
-        long partialElements = 0;
-        int used = 0;
-        for (int i = 0; i < weight.Slots.Count; i++)
+        // Wide ranks would leave more partial sums of dS than there is dY.
+        GradientYByProducts(dy, weight, s, up, ds, suits ? new Tensor?[dB.Count] : dB);
+        if (suits && dB.Any(static gradient => gradient is not null))
         {
-            BorderSlot slot = weight.Slots[i];
-            if (slot.Width > 0)
-            {
-                // Linears without an adapter take no block.
-                stack.Linears[used] = stack.Linears[i] with { Block = columnBlocks, Partial = partialElements };
-                used++;
-                columnBlocks += (int)CudaLaunch.CeilDiv(slot.Outputs, blockColumns);
-                partialElements += (long)slot.Outputs * slot.Width;
-            }
-        }
-
-        stack.Count = used;
-        int groupsPerBlock = RowGroupsPerBlock(rowGroups, columnBlocks, width == MostWidth ? GradientBlocks / 2 : GradientBlocks);
-        int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
-        using Tensor partial = Tensor.Empty([rowBlocks, checked((int)partialElements)], DType.F32, dy.Device);
-        using Tensor downPartial = Tensor.Empty([checked((int)rowGroups), columnBlocks * GroupRows * width], DType.F32, dy.Device);
-        s_gradY[index].Launch(
-            dy.Device,
-            dy.DType,
-            LaunchShape.Blocks((long)rowBlocks * columnBlocks, 256, GradientShared(width, withDown: true)),
-            new GradientParams
-            {
-                Z = dy.Pointer,
-                F = s.Pointer,
-                U = up.Pointer,
-                D = ds.Pointer,
-                Partial = partial.Pointer,
-                DownPartial = downPartial.Pointer,
-                Counters = Counters(dy.Device),
-                ZStride = dy.Strides[0],
-                FStride = s.Strides[0],
-                UStride = up.Strides[0],
-                DStride = ds.Strides[0],
-                Rows = rows,
-                PartialStride = partialElements,
-                RowGroups = groupsPerBlock,
-                ColumnBlocks = columnBlocks,
-                Stack = stack,
-            },
-            new KernelWork(dy.ByteLength + s.ByteLength + up.ByteLength + ds.ByteLength, 4L * rows * weight.Outputs * most));
-        if (dB.Any(static gradient => gradient is not null))
-        {
-            Sum(partial, partialElements, rowBlocks, 0, stack);
+            Gradient(dy, s, Placed(StackOf(weight, dB), GradientColumns), most, isInput: false);
         }
     }
 
     /// <summary>The arguments have been checked.</summary>
     public static void GradientX(Tensor x, BorderedWeight weight, Tensor ds, IReadOnlyList<Tensor?> dA)
     {
-        int rows = x.Shape[0];
-        if (rows == 0 || weight.Width == 0 || dA.All(static gradient => gradient is null))
+        if (x.Shape[0] == 0 || weight.Width == 0 || dA.All(static gradient => gradient is null))
         {
             return;
         }
 
-        long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
-        if (!Suits(weight.Width, rowGroups, weight.Inputs, [x, ds]) || !AllPlain(dA))
+        if (!Suits(weight.Width, CudaLaunch.CeilDiv(x.Shape[0], GroupRows), weight.Inputs, [x, ds]) || !AllPlain(dA))
         {
             for (int i = 0; i < weight.Slots.Count; i++)
             {
@@ -205,37 +155,140 @@ internal static partial class LowRankCuda
             return;
         }
 
-        int index = Array.FindIndex(s_xWidths, w => w >= weight.Width);
-        int width = s_xWidths[index];
-        int columnBlocks = (int)CudaLaunch.CeilDiv(weight.Inputs, GradientColumns * Groups(width));
-        int groupsPerBlock = RowGroupsPerBlock(rowGroups, columnBlocks, GradientBlocks);
-        int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
-        int elements = weight.Width * weight.Inputs;
-        using Tensor partial = Tensor.Empty([rowBlocks, elements], DType.F32, x.Device);
+        // One pass over X for all linears, whose columns of dS are neighbours: their sums lie by rank, one linear after the other.
+        Stack each = Placed(StackOf(weight, dA), GradientColumns).Stack;
+        for (int i = 0; i < each.Count; i++)
+        {
+            each.Linears[i] = each.Linears[i] with { Begin = 0, End = weight.Inputs, Partial = (long)each.Linears[i].At * weight.Inputs };
+        }
 
-        // One pass over X for all linears, whose columns of dS are neighbours: as one linear of the whole width.
         Stack whole = default;
         whole.Count = 1;
-        whole.Linears[0] = new Linear { End = weight.Inputs, Width = weight.Width, Rank = weight.Width, Gradient = partial.Pointer };
-        s_gradX[index].Launch(
-            x.Device,
-            x.DType,
-            LaunchShape.Blocks((long)rowBlocks * columnBlocks, 256, GradientShared(width, withDown: false)),
+        whole.Linears[0] = new Linear { End = weight.Inputs, Width = weight.Width, Rank = weight.Width, Gradient = 1 };
+        int columnBlocks = (int)CudaLaunch.CeilDiv(weight.Inputs, GradientColumns);
+        Gradient(x, ds, new Placement(whole, columnBlocks, (long)weight.Width * weight.Inputs), weight.Width, isInput: true, each);
+    }
+
+    private static void GradientYInOnePass(
+        Tensor dy, BorderedWeight weight, Tensor s, Tensor up, Tensor ds, IReadOnlyList<Tensor?> dB, int most)
+    {
+        int rows = dy.Shape[0];
+        long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
+        int index = Array.FindIndex(s_yWidths, w => w >= most);
+        int width = s_yWidths[index];
+        Placement placed = Placed(StackOf(weight, dB), GradientColumns * Groups(width));
+        int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks);
+        int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
+        using Tensor partial = Tensor.Empty([rowBlocks, checked((int)placed.Elements)], DType.F32, dy.Device);
+        using Tensor downPartial = Tensor.Empty([checked((int)rowGroups), placed.Blocks * GroupRows * width], DType.F32, dy.Device);
+        s_gradY[index].Launch(
+            dy.Device,
+            dy.DType,
+            LaunchShape.Blocks((long)rowBlocks * placed.Blocks, 256, GradientShared(width, withDown: true)),
             new GradientParams
             {
-                Z = x.Pointer,
-                F = ds.Pointer,
+                Z = dy.Pointer,
+                F = s.Pointer,
+                U = up.Pointer,
                 Partial = partial.Pointer,
-                ZStride = x.Strides[0],
-                FStride = ds.Strides[0],
+                DownPartial = downPartial.Pointer,
+                ZStride = dy.Strides[0],
+                FStride = s.Strides[0],
+                UStride = up.Strides[0],
                 Rows = rows,
-                PartialStride = elements,
+                PartialStride = placed.Elements,
                 RowGroups = groupsPerBlock,
-                ColumnBlocks = columnBlocks,
-                Stack = whole,
+                ColumnBlocks = placed.Blocks,
+                Stack = placed.Stack,
             },
-            new KernelWork(x.ByteLength + ds.ByteLength, 2L * rows * elements));
-        Sum(partial, elements, rowBlocks, weight.Inputs, StackOf(weight, dA));
+            new KernelWork(dy.ByteLength + s.ByteLength + up.ByteLength + downPartial.ByteLength + partial.ByteLength, 4L * rows * weight.Outputs * most));
+        bool gradients = dB.Any(static gradient => gradient is not null);
+        long downBlocks = CudaLaunch.CeilDiv((long)rows * width / 4, 256);
+        s_sum.Launch(
+            dy.Device,
+            dy.DType,
+            LaunchShape.Blocks(downBlocks + (gradients ? CudaLaunch.CeilDiv(placed.Elements, 256) : 0), 256),
+            new SumParams
+            {
+                Partial = partial.Pointer,
+                DownPartial = downPartial.Pointer,
+                D = ds.Pointer,
+                PartialStride = placed.Elements,
+                Count = gradients ? placed.Elements : 0,
+                Rows = rows,
+                DStride = ds.Strides[0],
+                Parts = rowBlocks,
+                ColumnBlocks = placed.Blocks,
+                DownWidth = width,
+                DownBlocks = checked((int)downBlocks),
+                Stack = placed.Stack,
+            },
+            new KernelWork(partial.ByteLength + downPartial.ByteLength + ds.ByteLength, rowBlocks * placed.Elements));
+    }
+
+    // Gradients += the transpose of factor·z by linears, in one pass over z; the sums lie by rank.
+    private static void Gradient(Tensor z, Tensor factor, Placement placed, int most, bool isInput, Stack? targets = null)
+    {
+        int rows = z.Shape[0];
+        int index = Array.FindIndex(s_xWidths, w => w >= most);
+        long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
+        int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks);
+        int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
+        using Tensor partial = Tensor.Empty([rowBlocks, checked((int)placed.Elements)], DType.F32, z.Device);
+        s_gradX[index].Launch(
+            z.Device,
+            z.DType,
+            LaunchShape.Blocks((long)rowBlocks * placed.Blocks, 256, GradientShared(s_xWidths[index], withDown: false)),
+            new GradientParams
+            {
+                Z = z.Pointer,
+                F = factor.Pointer,
+                Partial = partial.Pointer,
+                ZStride = z.Strides[0],
+                FStride = factor.Strides[0],
+                Rows = rows,
+                PartialStride = placed.Elements,
+                RowGroups = groupsPerBlock,
+                ColumnBlocks = placed.Blocks,
+                Stack = placed.Stack,
+            },
+            new KernelWork(z.ByteLength + factor.ByteLength + partial.ByteLength, 2L * rows * placed.Elements));
+        s_sum.Launch(
+            z.Device,
+            z.DType,
+            LaunchShape.Blocks(CudaLaunch.CeilDiv(placed.Elements, 256), 256),
+            new SumParams
+            {
+                Partial = partial.Pointer,
+                PartialStride = placed.Elements,
+                Count = placed.Elements,
+                Parts = rowBlocks,
+                ByRank = 1,
+                DownWidth = 4,
+                IsInput = isInput ? 1 : 0,
+                Stack = targets ?? placed.Stack,
+            },
+            new KernelWork(partial.ByteLength + (8 * placed.Elements), rowBlocks * placed.Elements));
+    }
+
+    // Gives each linear that has an adapter its blocks of columns and its place among the partial sums; the others have neither.
+    private static Placement Placed(Stack stack, int blockColumns)
+    {
+        Stack placed = default;
+        int blocks = 0;
+        long elements = 0;
+        for (int i = 0; i < stack.Count; i++)
+        {
+            Linear linear = stack.Linears[i];
+            if (linear.Width > 0)
+            {
+                placed.Linears[placed.Count++] = linear with { Block = blocks, Partial = elements };
+                blocks += (int)CudaLaunch.CeilDiv(linear.End - linear.Begin, blockColumns);
+                elements += (long)(linear.End - linear.Begin) * linear.Width;
+            }
+        }
+
+        return new Placement(placed, blocks, elements);
     }
 
     private static void GradientYByProducts(
@@ -262,12 +315,6 @@ internal static partial class LowRankCuda
         }
     }
 
-    private static void Sum(Tensor partial, long elements, int parts, int inputs, Stack stack) => s_sum.Launch(
-        partial.Device,
-        LaunchShape.Blocks(CudaLaunch.CeilDiv(elements, 256), 256),
-        new SumParams { Partial = partial.Pointer, PartialStride = elements, Count = elements, Parts = parts, Inputs = inputs, Stack = stack },
-        new KernelWork(partial.ByteLength + (8 * elements), parts * elements));
-
     // Whether the kernels can take it: narrow enough, dtype, 16-byte accesses everywhere.
     private static bool Suits(int width, long rowGroups, int columns, ReadOnlySpan<Tensor> tensors)
     {
@@ -284,10 +331,10 @@ internal static partial class LowRankCuda
         gradients.All(static gradient => gradient is null || (gradient.DType == DType.F32 && gradient.IsContiguous));
 
     // Rows of a block, in groups of 64, so that about as many blocks as wanted share the work.
-    private static int RowGroupsPerBlock(long rowGroups, int columnBlocks, int blocks) =>
-        (int)CudaLaunch.CeilDiv(rowGroups, Math.Max(1, blocks / columnBlocks));
+    private static int RowGroupsPerBlock(long rowGroups, int columnBlocks) =>
+        (int)CudaLaunch.CeilDiv(rowGroups, Math.Max(1, GradientBlocks / columnBlocks));
 
-    // As GradGroups and GradSharedBytes in kernels-cu/lowrank/lowrank_grad.cuh.
+    // As GradGroups (with dS) and GradSharedBytes in kernels-cu/lowrank/lowrank_grad.cuh.
     private static int Groups(int width) => width <= 16 ? 4 : width == 32 ? 2 : 1;
 
     private static uint GradientShared(int width, bool withDown)
@@ -372,20 +419,19 @@ internal static partial class LowRankCuda
         public Stack Stack;
     }
 
+    private readonly record struct Placement(Stack Stack, int Blocks, long Elements);
+
     [StructLayout(LayoutKind.Sequential)]
     private struct GradientParams
     {
         public nint Z;
         public nint F;
         public nint U;
-        public nint D;
         public nint Partial;
         public nint DownPartial;
-        public nint Counters;
         public long ZStride;
         public long FStride;
         public long UStride;
-        public long DStride;
         public long Rows;
         public long PartialStride;
         public int RowGroups;
@@ -397,10 +443,18 @@ internal static partial class LowRankCuda
     private struct SumParams
     {
         public nint Partial;
+        public nint DownPartial;
+        public nint D;
         public long PartialStride;
         public long Count;
+        public long Rows;
+        public long DStride;
         public int Parts;
-        public int Inputs;
+        public int ByRank;
+        public int ColumnBlocks;
+        public int DownWidth;
+        public int DownBlocks;
+        public int IsInput;
         public Stack Stack;
     }
 }

@@ -60,19 +60,6 @@ internal static partial class LowRankCuda
         }
     }
 
-    /// <summary>The arguments have been checked. The groups run one after the other.</summary>
-    public static void ForwardGrouped(Tensor x, ReadOnlySpan<RowGroup> groups, Tensor y)
-    {
-        using Tensor input = Matrix(x);
-        using Tensor output = Matrix(y);
-        foreach (RowGroup group in groups)
-        {
-            using Tensor rows = input.Slice(0, group.Start, group.Count);
-            using Tensor results = output.Slice(0, group.Start, group.Count);
-            ForwardRows(rows, group.A, group.B, group.Scale, results, null);
-        }
-    }
-
     private static void ForwardRows(Tensor x, Tensor a, Tensor b, float scale, Tensor y, Tensor? s)
     {
         if (x.Shape[0] == 0 || a.Shape[0] == 0)

@@ -1,3 +1,4 @@
+using Engine.Kernels.Cuda;
 using Engine.Kernels.Gemm;
 using Engine.Tensors;
 using Engine.Tensors.Cuda;
@@ -45,6 +46,15 @@ internal static class MatMulCuda
         }
 
         var device = (CudaDevice)c.Device;
+        if (bias is not null && !CudaLaunch.Aligned(bias.Pointer))
+        {
+            // The library's epilogues read 16 bytes at a time.
+            using Tensor aligned = bias.EmptyLike();
+            Copy.Run(bias, aligned);
+            Run(a, transA, b, transB, c, m, n, k, alpha, beta, aligned);
+            return;
+        }
+
         bool fits = a.DType == b.DType && (c.DType == a.DType || c.DType == DType.F32) && (bias is null || bias.DType == c.DType);
         if (fits && TryRun(device, a, transA, b, transB, c, m, n, k, alpha, beta, bias))
         {

@@ -59,7 +59,7 @@ public sealed partial class AdaptedModel : IDisposable
         }
 
         RestoreDisplaced();
-        _selection.Mixed = null;
+        ReleaseMixed();
         _selection.Active = adapter;
         foreach ((string parameter, Variable value) in adapter is { HasStandIns: true } ? adapter.StandIns : s_none)
         {
@@ -77,29 +77,6 @@ public sealed partial class AdaptedModel : IDisposable
             _selection.Active = null;
             throw;
         }
-    }
-
-    /// <summary>
-    /// Prepares mixed batches: <see cref="BatchContext.RowAdapters"/> then holds, for each row, an index into
-    /// <paramref name="names"/>, or −1 for the base alone. All rows go through one forward pass.
-    /// </summary>
-    /// <exception cref="EngineDataException">No adapter has such a name, or one cannot serve in a mixed batch.</exception>
-    public void ActivateMixed(IReadOnlyList<string> names)
-    {
-        ArgumentNullException.ThrowIfNull(names);
-        LoraAdapter[] adapters = [.. names.Select(Get)];
-        foreach (LoraAdapter adapter in adapters)
-        {
-            if (adapter.Config.UseDora || adapter.HasStandIns)
-            {
-                throw new EngineDataException(
-                    $"adapter \"{adapter.Name}\" cannot serve in a mixed batch: it {Peculiarity(adapter)}; plain LoRA can");
-            }
-        }
-
-        Activate(null);
-        Base.Device.InvalidateGraphs();
-        _selection.Mixed = adapters;
     }
 
     /// <summary>Takes an adapter off the model and frees it.</summary>
@@ -173,6 +150,7 @@ public sealed partial class AdaptedModel : IDisposable
     {
         RestoreDisplaced();
         DisposeLayouts();
+        ReleaseMixed();
         foreach (LoraAdapter adapter in _adapters.Values)
         {
             adapter.Dispose();

@@ -23,7 +23,11 @@ internal sealed class LoraLinear(AdapterSelection selection) : ILinearAdapter
 {
     private readonly List<LoraLayer?> _layers = [];
 
-    public bool IsActive => selection.Mixed is not null || (selection.Active is { } active && LayerOf(active) is not null);
+    public bool IsActive =>
+        selection.Mixed is not null ? Mixed is not null : selection.Active is { } active && LayerOf(active) is not null;
+
+    /// <summary>The layers of the mixed set in this linear; null when there is no set, or no layer.</summary>
+    public MixedLayer? Mixed { get; set; }
 
     /// <summary>Enters an adapter's layer for this linear at the adapter's index.</summary>
     public void Set(int adapter, LoraLayer? layer)
@@ -40,9 +44,9 @@ internal sealed class LoraLinear(AdapterSelection selection) : ILinearAdapter
 
     public Variable Forward(Tape tape, BatchContext batch, LinearModule linear, Variable x)
     {
-        if (selection.Mixed is { } mixed && batch.RowAdapters is { } rows)
+        if (selection.Mixed is not null && batch.Adapters is { } rows)
         {
-            return ForwardMixed(tape, batch, linear, x, mixed, rows);
+            return Mixed is null ? linear.Base(tape, x) : Mixed.Forward(tape, batch, rows, linear, x);
         }
 
         LoraLayer? layer = selection.Active is { } active ? LayerOf(active) : null;
@@ -92,38 +96,5 @@ internal sealed class LoraLinear(AdapterSelection selection) : ILinearAdapter
         Tensor norm = Tensor.Empty([linear.OutFeatures], layer.Magnitude!.Value.DType, linear.Weight.Value.Device);
         Dora.WeightNorm(linear.Weight.Value, layer.A.Value, layer.B.Value, layer.Scale, linear.IsTransposed, norm);
         return norm;
-    }
-
-    private Variable ForwardMixed(
-        Tape tape, BatchContext batch, LinearModule linear, Variable x, IReadOnlyList<LoraAdapter> mixed, IReadOnlyList<int> rows)
-    {
-        if (rows.Count != batch.Batch || rows.Any(r => r >= mixed.Count))
-        {
-            throw new ArgumentException(
-                $"row adapters are [{string.Join(", ", rows)}]; a batch of {batch.Batch} rows needs as many indices, each below {mixed.Count} or −1",
-                nameof(batch));
-        }
-
-        using Variable y = linear.Base(tape, x);
-        int tokens = x.Value.Shape[0] / batch.Batch;
-        var groups = new List<RowGroup>(batch.Batch);
-        for (int start = 0; start < rows.Count;)
-        {
-            int end = start + 1;
-            while (end < rows.Count && rows[end] == rows[start])
-            {
-                end++;
-            }
-
-            LoraLayer? layer = rows[start] < 0 ? null : LayerOf(mixed[rows[start]]);
-            if (layer is not null)
-            {
-                groups.Add(new RowGroup(start * tokens, (end - start) * tokens, layer.A.Value, layer.B.Value, layer.Scale));
-            }
-
-            start = end;
-        }
-
-        return tape.LowRankGrouped(y, x, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(groups));
     }
 }

@@ -37,6 +37,12 @@ public sealed class Batch
     /// <summary>Tokens of each row without padding [Rows].</summary>
     public int[] Lengths { get; }
 
+    /// <summary>
+    /// Which adapter each row trains [Rows]: an index into the names given to <see cref="AdaptedModel.TrainMixed"/>, −1 for
+    /// none. Null where one adapter is trained.
+    /// </summary>
+    public IReadOnlyList<int>? RowAdapters { get; set; }
+
     /// <summary>True when a row holds more than one example.</summary>
     public bool IsPacked { get; private set; }
 

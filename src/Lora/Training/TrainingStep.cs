@@ -149,6 +149,7 @@ public sealed class TrainingStep : IDisposable
             DropoutSeed = seed,
             DropoutStep = step,
             CheckpointBlocks = checkpoint,
+            RowAdapters = batch.RowAdapters,
         };
     }
 
@@ -180,8 +181,15 @@ public sealed class TrainingStep : IDisposable
 
     private LabelledBatch Accumulate(Batch batch, float gradScale, long microStep)
     {
+        int[] adapters = [];
+        if (batch.RowAdapters is { } rows)
+        {
+            _model.RequireRowAdapters(rows, batch.Rows);
+            adapters = [.. rows];
+        }
+
         LabelledBatch inputs = InputsOf(batch, out Extents extents);
-        inputs.Fill(batch.Tokens, batch.SegmentStarts, batch.Labels, batch.Length, gradScale, microStep);
+        inputs.Fill(batch.Tokens, batch.SegmentStarts, batch.Labels, batch.Length, gradScale, microStep, adapters);
         _microSteps.Run(extents, inputs, _microStep);
         inputs.DownloadLosses();
         return inputs;
@@ -202,7 +210,7 @@ public sealed class TrainingStep : IDisposable
         int length = RoundUp(batch.Length, unit);
         int labels = DecoderModel.CountLabels(batch.Length, batch.Labels);
         int room = unit == 1 ? labels : Math.Min(RoundUp(labels, Math.Max(unit, RoundUp(batch.Rows * length / 8, unit))), batch.Rows * length);
-        extents = new Extents(batch.Rows, length, room);
+        extents = new Extents(batch.Rows, length, room, batch.RowAdapters is not null);
         if (!_batches.TryGetValue(extents, out LabelledBatch? inputs))
         {
             if (_batches.Count >= KeptBatches && _order.TryDequeue(out Extents gone) && _batches.Remove(gone, out LabelledBatch? oldest))
@@ -213,7 +221,7 @@ public sealed class TrainingStep : IDisposable
                 oldest.Dispose();
             }
 
-            inputs = new LabelledBatch(_model.Base, batch.Rows, length, room, DropoutSeed, GradientCheckpointing);
+            inputs = new LabelledBatch(_model.Base, batch.Rows, length, room, DropoutSeed, GradientCheckpointing, extents.Mixed);
             _batches.Add(extents, inputs);
             _order.Enqueue(extents);
         }
@@ -223,5 +231,5 @@ public sealed class TrainingStep : IDisposable
 
     private static int RoundUp(int value, int unit) => (value + unit - 1) / unit * unit;
 
-    private readonly record struct Extents(int Rows, int Length, int Labels);
+    private readonly record struct Extents(int Rows, int Length, int Labels, bool Mixed);
 }

@@ -96,7 +96,21 @@ public sealed class BatchContext : IDisposable
     /// Which adapter each row of the batch uses: an index into the mixed set the adapters' owner has made active, −1 for
     /// the base alone. Null when all rows use the active adapters.
     /// </summary>
-    public IReadOnlyList<int>? RowAdapters { get; init; }
+    public IReadOnlyList<int>? RowAdapters
+    {
+        get;
+        init
+        {
+            field = value;
+            Adapters = value is null ? null : new AdapterRows([.. value], Device);
+        }
+    }
+
+    /// <summary>
+    /// <see cref="RowAdapters"/> on the device, sorted there once for all linears. A caller that changes the indices from step
+    /// to step sets it instead; the context takes it over.
+    /// </summary>
+    public AdapterRows? Adapters { get; internal init; }
 
     /// <summary>Plain rows of equal length: positions from zero, every token sees the whole row before it.</summary>
     public static BatchContext Dense(Device device, int batch, int length, bool training = false) =>
@@ -149,6 +163,7 @@ public sealed class BatchContext : IDisposable
     public void Dispose()
     {
         Positions.Dispose();
+        Adapters?.Dispose();
         foreach (Tensor tensor in _windowed.Values)
         {
             tensor.Dispose();

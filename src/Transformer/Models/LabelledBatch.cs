@@ -1,3 +1,4 @@
+using Engine.Kernels;
 using Engine.Tensors;
 
 namespace Engine.Transformer;
@@ -18,6 +19,7 @@ public sealed class LabelledBatch : IDisposable
     private readonly StagedTensor _scale;
     private readonly StagedTensor _step;
     private readonly StagedTensor _losses;
+    private readonly StagedTensor? _adapters;
     private readonly Dictionary<int, StagedTensor> _keyStarts = [];
     private readonly DecoderModel _model;
 
@@ -28,7 +30,9 @@ public sealed class LabelledBatch : IDisposable
     /// <param name="labels">The most labels there will be.</param>
     /// <param name="dropoutSeed">Seed of dropout.</param>
     /// <param name="checkpoint">Recompute activations block by block.</param>
-    public LabelledBatch(DecoderModel model, int rows, int length, int labels, ulong dropoutSeed = 0, bool checkpoint = false)
+    /// <param name="mixed">Each row has an adapter of its own.</param>
+    public LabelledBatch(
+        DecoderModel model, int rows, int length, int labels, ulong dropoutSeed = 0, bool checkpoint = false, bool mixed = false)
     {
         ArgumentNullException.ThrowIfNull(model);
         _model = model;
@@ -47,6 +51,8 @@ public sealed class LabelledBatch : IDisposable
             _keyStarts.Add(window, new StagedTensor([rows, length], DType.I32, device));
         }
 
+        _adapters = mixed ? new StagedTensor([rows], DType.I32, device) : null;
+
         Context = new BatchContext(
             rows, length, Math.Min(length, model.Config.MaxPositions), _positions.Tensor, _keyStarts.Select(k => KeyValuePair.Create(k.Key, k.Value.Tensor)))
         {
@@ -54,6 +60,7 @@ public sealed class LabelledBatch : IDisposable
             DropoutSeed = dropoutSeed,
             DropoutStepTensor = _step.Tensor,
             CheckpointBlocks = checkpoint,
+            Adapters = _adapters is null ? null : new AdapterRows(_adapters.Tensor),
         };
     }
 
@@ -97,11 +104,25 @@ public sealed class LabelledBatch : IDisposable
     /// <param name="length">Tokens in each row, at most <see cref="Length"/>; the rest is padding that nothing sees.</param>
     /// <param name="gradScale">Factor on the sum of losses.</param>
     /// <param name="dropoutStep">Number of the micro-batch.</param>
+    /// <param name="rowAdapters">As in <see cref="BatchContext.RowAdapters"/>; empty when the batch was not made mixed.</param>
     /// <exception cref="EngineDataException">An id, a label or a position is out of range.</exception>
     public void Fill(
-        ReadOnlySpan<int> ids, ReadOnlySpan<int> segmentStarts, ReadOnlySpan<int> labels, int length, float gradScale, long dropoutStep)
+        ReadOnlySpan<int> ids,
+        ReadOnlySpan<int> segmentStarts,
+        ReadOnlySpan<int> labels,
+        int length,
+        float gradScale,
+        long dropoutStep,
+        ReadOnlySpan<int> rowAdapters = default)
     {
         _model.CheckIds(ids);
+        if (_adapters is not null)
+        {
+            rowAdapters.CopyTo(_adapters.Host<int>());
+            _adapters.Upload();
+            Context.Adapters!.Update();
+        }
+
         Span<int> hostIds = _ids.Host<int>();
         Span<int> positions = _positions.Host<int>();
         foreach ((int window, StagedTensor starts) in _keyStarts)
@@ -185,6 +206,7 @@ public sealed class LabelledBatch : IDisposable
         _scale.Dispose();
         _step.Dispose();
         _losses.Dispose();
+        _adapters?.Dispose();
         foreach (StagedTensor starts in _keyStarts.Values)
         {
             starts.Dispose();

@@ -51,6 +51,36 @@ internal static partial class GradientCases
                 return t.LowRank(y, v[0], v[2], v[3], 0.3f);
             },
             [Leaves.Normal(d, [5, 7], 1), Leaves.Normal(d, [9, 7], 2), Leaves.Normal(d, [3, 7], 3), Leaves.Normal(d, [9, 3], 4)]));
+        yield return new(nameof(Ops.GroupedLowRank), "", d => Grouped(d, tokens: 1));
+        yield return new(nameof(Ops.GroupedLowRank), "several tokens a row", d => Grouped(d, tokens: 3));
+    }
+
+    // Two adapters of different ranks and one without a layer; rows of one adapter apart from each other, and one without any.
+    private static GradientProblem Grouped(CountedDevice d, int tokens)
+    {
+        int[] indices = [2, 0, -1, 0, 1, 2];
+        Variable[] inputs =
+        [
+            Leaves.Normal(d, [indices.Length * tokens, 9], 1), Leaves.Normal(d, [indices.Length * tokens, 7], 2),
+            Leaves.Normal(d, [3, 7], 3), Leaves.Normal(d, [9, 3], 4), Leaves.Normal(d, [2, 7], 5), Leaves.Normal(d, [9, 2], 6),
+        ];
+        var table = AdapterTable.Create(
+            [new(inputs[2].Value, inputs[3].Value, 1.75f), null, new(inputs[4].Value, inputs[5].Value, 0.5f)], Leaves.Precision);
+        var rows = new AdapterRows(indices, d);
+
+        // Sorted once, before storages are counted.
+        using (Tape inference = Tape.Inference())
+        {
+            Run(inference, inputs).Dispose();
+        }
+
+        return new(d, Run, inputs, table, rows);
+
+        Variable Run(Tape tape, Variable[] v)
+        {
+            using Variable y = tape.Scale(v[0], 1);
+            return tape.GroupedLowRank(y, v[1], rows, table, [new(v[2], v[3]), null, new(v[4], v[5])]);
+        }
     }
 
     private static IEnumerable<GradientCase> Norms()

@@ -1,0 +1,7 @@
+// The low-rank path of a batch whose rows use different adapters: sgmv of Chen et al., Punica (MLSys 2024), with the rows sorted
+// on the device, mixed ranks, and the gradients.
+#include "pack.cuh"
+#include "plan.cuh"
+#include "shrink.cuh"
+#include "expand.cuh"
+#include "backward.cuh"
