@@ -18,6 +18,7 @@ public class BenchCommandTests
         ["batch×keys×heads×key heads×head dim"] = "2x5x4x2x8",
         ["m×n×k"] = "6x7x8",
         ["rows×inputs×outputs×rank"] = "6x8x10x2",
+        ["rows×columns×rank"] = "6x8x2",
         ["batch×tokens×inputs×outputs×rank×adapters"] = "4x2x8x10x2x3",
         ["outputs×inputs×rank"] = "6x8x2",
         ["layers×outputs×inputs×rank"] = "3x6x8x2",
