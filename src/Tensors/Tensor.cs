@@ -136,9 +136,25 @@ public sealed partial class Tensor : IDisposable
             return result;
         }
 
+        if (Shape.Rank > 0 && (Shape[^1] == 1 || Strides[^1] == 1))
+        {
+            // Row by row: an element at a time would wait for the device as often.
+            int width = Shape[^1];
+            fixed (T* first = result)
+            {
+                long row = 0;
+                foreach (long offset in ElementOffsets(Shape.Rank - 1))
+                {
+                    Download(Device, Storage.Pointer + (nint)(offset * sizeof(T)), (byte*)(first + (row++ * width)), (long)width * sizeof(T));
+                }
+            }
+
+            return result;
+        }
+
         long i = 0;
         T element;
-        foreach (long offset in ElementOffsets())
+        foreach (long offset in ElementOffsets(Shape.Rank))
         {
             Device.CopyToHost(Storage.Pointer + (nint)(offset * sizeof(T)), new Span<byte>(&element, sizeof(T)));
             result[i++] = element;
@@ -203,15 +219,15 @@ public sealed partial class Tensor : IDisposable
         }
     }
 
-    // Offsets in the storage, in elements, of all elements in row-major order.
-    private IEnumerable<long> ElementOffsets()
+    // Offsets in the storage, in elements, of what the first dimensions select, in row-major order.
+    private IEnumerable<long> ElementOffsets(int dimensions)
     {
         if (Elements == 0)
         {
             yield break;
         }
 
-        var index = new int[Shape.Rank];
+        var index = new int[dimensions];
         while (true)
         {
             long offset = Offset;
