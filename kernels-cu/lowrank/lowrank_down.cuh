@@ -2,12 +2,13 @@
 // Shapes: X [M,K] any stride that is a multiple of 8; A [R,K] likewise, R a multiple of 8 up to 8·Tiles; S [M,R], even stride
 // Dtypes: bf16 | f16, f32 sums.  Arch: sm_80+
 // Bytes: M·K·e + R·K·e + M·R·e.  Flops: 2·M·K·R.  Bound: memory, target >= 85% of copy bandwidth
-// Algorithm: a block owns 64 rows and a range of K; chunks of 128 columns of X and A arrive by cp.async in a ring of 4; a warp
+// Algorithm: a block owns 64 rows and a range of K; chunks of 128 columns of X and A arrive by cp.async in a ring of 5 or 6; a warp
 //   multiplies 16 rows by all of A along one half of each chunk. Where rows are few, several blocks share K: their f32 partial
 //   sums go to scratch, and the one that comes last adds them up in order. Row blocks run backwards: what the producer wrote last
 //   is still in the L2 cache.
 // Numerics: the scale is applied to the f32 sum, rounded once.  Deterministic: the ranges depend on the shape alone
 // Versions: v1, 4 warps and chunks of 64: 52% of copy at 8192×4096, r 16, bound by the latency of a chunk (H200, 2026-11-27)
+//   v2, 8 warps, chunks of 128 in a ring of 4: 67% of copy at 8192×14336, r 16 (H200, 2026-11-27);  v3, a ring of 6
 #pragma once
 #include "params.cuh"
 
@@ -28,7 +29,10 @@ struct LowRankDownParams {
     LowRankStack stack;
 };
 
-constexpr int DownThreads = 256, DownRows = 64, DownChunk = 128, DownStages = 4;
+constexpr int DownThreads = 256, DownRows = 64, DownChunk = 128;
+
+// One block a multiprocessor has to keep its share of the memory busy alone: 64 KB on their way and more.
+template <int Tiles> constexpr int DownRing = Tiles <= 2 ? 6 : 5;
 
 template <int Tiles> constexpr int DownStage = (DownRows + Tiles * 8) * DownChunk;
 
@@ -42,7 +46,7 @@ __device__ __forceinline__ float scale_of(const LowRankStack& stack, int column)
 }
 
 template <typename T, int Tiles> __device__ void lowrank_down(const LowRankDownParams& p) {
-    constexpr int R = Tiles * 8;
+    constexpr int R = Tiles * 8, DownStages = DownRing<Tiles>;
     T* shared = dynamic_shared<T>();
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     int split = blockIdx.x % p.splits;

@@ -8,8 +8,8 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <remarks>
-/// Borders of bf16 and f16 up to 64 columns go to our kernels, which read each large operand once. Wider ones, f32, and what is
-/// not aligned to 16 bytes are products of the library.
+/// Borders of bf16 and f16 up to 64 columns go to our kernels, which read each large operand once. Wider ones, f32, what is not
+/// aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products of the library.
 /// </remarks>
 internal static partial class LowRankCuda
 {
@@ -63,7 +63,7 @@ internal static partial class LowRankCuda
         }
 
         long rowBlocks = CudaLaunch.CeilDiv(rows, GroupRows);
-        if (!Suits(columns, rowBlocks, inputs, [x, down, s]))
+        if (!Suits(columns, rowBlocks, inputs, [x, down, s]) || !HasShared(x, DownShared(Kernel(s_downWidths, columns))))
         {
             for (int i = 0; i < stack.Count; i++)
             {
@@ -76,8 +76,8 @@ internal static partial class LowRankCuda
             return;
         }
 
-        int index = Array.FindIndex(s_downWidths, w => w >= columns);
-        int width = s_downWidths[index];
+        int width = Kernel(s_downWidths, columns);
+        int index = Array.IndexOf(s_downWidths, width);
         int chunks = (int)CudaLaunch.CeilDiv(inputs, ChunkColumns);
         int splits = rowBlocks >= DownBlocks * 3 / 4 ? 1 : (int)Math.Min(chunks, CudaLaunch.CeilDiv(2 * DownBlocks, rowBlocks));
         int splitChunks = (int)CudaLaunch.CeilDiv(chunks, splits);
@@ -86,7 +86,7 @@ internal static partial class LowRankCuda
         s_down[index].Launch(
             x.Device,
             x.DType,
-            LaunchShape.Blocks(rowBlocks * splits, 256, (uint)(4 * (GroupRows + width) * ChunkColumns * 2)),
+            LaunchShape.Blocks(rowBlocks * splits, 256, DownShared(width)),
             new DownParams
             {
                 X = x.Pointer,
@@ -119,13 +119,14 @@ internal static partial class LowRankCuda
         int most = weight.Slots.Max(static slot => slot.Width);
         bool suits = Suits(most, CudaLaunch.CeilDiv(dy.Shape[0], GroupRows), weight.Outputs, [dy, s, up, ds]) && AllPlain(dB) &&
             weight.Slots.All(static slot => slot.Outputs % 8 == 0);
-        if (suits && most <= s_yWidths[^1])
+        if (suits && most <= s_yWidths[^1] && HasShared(dy, GradientShared(Kernel(s_yWidths, most), withDown: true)))
         {
             GradientYInOnePass(dy, weight, s, up, ds, dB, most);
             return;
         }
 
         // Wide ranks would leave more partial sums of dS than there is dY.
+        suits = suits && HasShared(dy, GradientShared(Kernel(s_xWidths, most), withDown: false));
         GradientYByProducts(dy, weight, s, up, ds, suits ? new Tensor?[dB.Count] : dB);
         if (suits && dB.Any(static gradient => gradient is not null))
         {
@@ -141,7 +142,8 @@ internal static partial class LowRankCuda
             return;
         }
 
-        if (!Suits(weight.Width, CudaLaunch.CeilDiv(x.Shape[0], GroupRows), weight.Inputs, [x, ds]) || !AllPlain(dA))
+        if (!Suits(weight.Width, CudaLaunch.CeilDiv(x.Shape[0], GroupRows), weight.Inputs, [x, ds]) || !AllPlain(dA) ||
+            !HasShared(x, GradientShared(Kernel(s_xWidths, weight.Width), withDown: false)))
         {
             for (int i = 0; i < weight.Slots.Count; i++)
             {
@@ -174,8 +176,8 @@ internal static partial class LowRankCuda
     {
         int rows = dy.Shape[0];
         long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
-        int index = Array.FindIndex(s_yWidths, w => w >= most);
-        int width = s_yWidths[index];
+        int width = Kernel(s_yWidths, most);
+        int index = Array.IndexOf(s_yWidths, width);
         Placement placed = Placed(StackOf(weight, dB), GradientColumns * Groups(width));
         int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks);
         int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
@@ -230,7 +232,7 @@ internal static partial class LowRankCuda
     private static void Gradient(Tensor z, Tensor factor, Placement placed, int most, bool isInput, Stack? targets = null)
     {
         int rows = z.Shape[0];
-        int index = Array.FindIndex(s_xWidths, w => w >= most);
+        int index = Array.IndexOf(s_xWidths, Kernel(s_xWidths, most));
         long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
         int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks);
         int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
@@ -333,6 +335,14 @@ internal static partial class LowRankCuda
     // Rows of a block, in groups of 64, so that about as many blocks as wanted share the work.
     private static int RowGroupsPerBlock(long rowGroups, int columnBlocks) =>
         (int)CudaLaunch.CeilDiv(rowGroups, Math.Max(1, GradientBlocks / columnBlocks));
+
+    // The width that a kernel of this many columns was compiled for.
+    private static int Kernel(int[] widths, int columns) => Array.Find(widths, w => w >= columns);
+
+    private static bool HasShared(Tensor tensor, uint bytes) => bytes <= ((CudaDevice)tensor.Device).Context.SharedBytesPerBlock;
+
+    // As DownRing in kernels-cu/lowrank/lowrank_down.cuh.
+    private static uint DownShared(int width) => (uint)((width <= 16 ? 6 : 5) * (GroupRows + width) * ChunkColumns * 2);
 
     // As GradGroups (with dS) and GradSharedBytes in kernels-cu/lowrank/lowrank_grad.cuh.
     private static int Groups(int width) => width <= 16 ? 4 : width == 32 ? 2 : 1;
