@@ -206,7 +206,7 @@ public sealed partial class LowRankTests
     }
 
     // c + scale·a·bᵀ for a [m, k], b [n, k], and the sum of the absolute values.
-    private static (double[] Sum, double[] Magnitude) Product(double[] a, double[] b, int m, int n, int k, double scale, double[]? c)
+    internal static (double[] Sum, double[] Magnitude) Product(double[] a, double[] b, int m, int n, int k, double scale, double[]? c)
     {
         var sum = new double[m * n];
         var magnitude = new double[m * n];
@@ -231,9 +231,9 @@ public sealed partial class LowRankTests
         return (sum, magnitude);
     }
 
-    private static double[] Absolute(double[] values) => Array.ConvertAll(values, Math.Abs);
+    internal static double[] Absolute(double[] values) => Array.ConvertAll(values, Math.Abs);
 
-    private static double[] Transpose(double[] a, int rows, int columns)
+    internal static double[] Transpose(double[] a, int rows, int columns)
     {
         var result = new double[a.Length];
         for (int i = 0; i < rows; i++)
