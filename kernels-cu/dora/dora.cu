@@ -1,7 +1,7 @@
 // dora_norm_rows, dora_norm_columns — sums of (W + Δ)² over each output's part of a tile, Δ = scale·B·A (common/delta.cuh)
 // dora_norm_sum — norm[n] = √Σ of those sums; dora_pack prepares the factors
 // dora_ratio — y = magnitude / norm;  dora_scale — W[n,:] ← W[n,:]·ratio[n]
-// Shapes: W [R,C] without gaps, outputs along the rows, or along the columns for W stored [in, out]; any alignment
+// Shapes: W [R,C], in the norm with any row stride, outputs along the rows, or along the columns for W stored [in, out]; any alignment
 // Dtypes: W f32 | bf16 | f16 (scale: f32), the rest f32; A, B any float.  Arch: sm_80+
 // Bytes: norm R·C·e + 4·r·(R + C), scale 8·R·C.  Flops: norm (2r + 3)·R·C.  Bound: memory up to about rank 32
 // Algorithm: norm: a block a tile of 64 rows × 512 bytes as in merge.cu, W + Δ never leaves registers; then one thread an output
@@ -12,6 +12,7 @@ struct DoraNormParams {
     const void* w;
     DeltaFactors factors;
     float* partial;  // [tiles along an output's vector, outputs]
+    long long stride;
     int rows;
     int columns;
     int tiles_across;
@@ -27,8 +28,8 @@ template <typename T, bool Columns> __device__ __forceinline__ void dora_norm(co
     const int tile = blockIdx.x;
     float delta[DeltaWarpRows][N];
     delta_tile<T>(
-        p.factors, D(p.w, p.columns, p.rows, p.columns, p.tiles_across, tile, p.vectors), shared, pieces, delta);
-    const D t(p.w, p.columns, p.rows, p.columns, p.tiles_across, hidden(tile), p.vectors);
+        p.factors, D(p.w, p.stride, p.rows, p.columns, p.tiles_across, tile, p.vectors), shared, pieces, delta);
+    const D t(p.w, p.stride, p.rows, p.columns, p.tiles_across, hidden(tile), p.vectors);
     // W's pieces and the factors are padded with zeros, so that elements outside W contribute (0 + 0)².
 #pragma unroll
     for (int i = 0; i < DeltaWarpRows; i++) {

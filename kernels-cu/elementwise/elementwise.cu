@@ -1,7 +1,7 @@
 // elementwise_add — y = a + b          elementwise_multiply — y = a·b       elementwise_scale — y = s·x
 // elementwise_addscaled — y += s·x, x of any float dtype
 // elementwise_addbias — y[r,c] = x[r,c] + b[c]      elementwise_scalecolumns — y[r,c] = x[r,c]·b[c], b of any float dtype
-// Shapes: all without gaps, but rows of matrices may have some in elementwise_add, _addbias, _scalecolumns and _biasgrad
+// Shapes: all without gaps, but rows of matrices may have some in elementwise_add, _multiply, _addbias, _scalecolumns and _biasgrad
 // Dtypes: f32 | bf16 | f16, computed in f32.  Arch: sm_80+
 // Bytes: every operand once.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: grid-stride loop over 16-byte packs
@@ -18,7 +18,7 @@ struct ElementwiseParams {
     const void* b;
     void* y;
     long long count;
-    long long rows;  // elementwise_add: 1 where nothing has gaps
+    long long rows;  // elementwise_add and _multiply: 1 where nothing has gaps
     long long columns;
     long long a_stride, b_stride, y_stride;
     float s;
@@ -48,15 +48,18 @@ template <typename T> __device__ void multiply(const ElementwiseParams& p) {
     constexpr int N = Pack<T>::N;
     const T *a = (const T*)p.a, *b = (const T*)p.b;
     T* y = (T*)p.y;
-    for_elements<N>(p.count, p.vectors, [&](long long i) { y[i] = from_float<T>(to_float(a[i]) * to_float(b[i])); },
-                    [&](long long i) {
-                        float u[N], v[N];
-                        Pack<T>::load(a + i, u);
-                        Pack<T>::load(b + i, v);
+    for_rows<N>(p.rows, p.columns, p.vectors,
+                [&](long long r, long long c) {
+                    y[r * p.y_stride + c] = from_float<T>(to_float(a[r * p.a_stride + c]) * to_float(b[r * p.b_stride + c]));
+                },
+                [&](long long r, long long c) {
+                    float u[N], v[N];
+                    Pack<T>::load(a + r * p.a_stride + c, u);
+                    Pack<T>::load(b + r * p.b_stride + c, v);
 #pragma unroll
-                        for (int k = 0; k < N; k++) u[k] *= v[k];
-                        Pack<T>::store(y + i, u);
-                    });
+                    for (int k = 0; k < N; k++) u[k] *= v[k];
+                    Pack<T>::store(y + r * p.y_stride + c, u);
+                });
 }
 
 template <typename T> __device__ void scale(const ElementwiseParams& p) {

@@ -40,6 +40,7 @@ public sealed class RowGapTests
         Same(dtype, columns, gap, 1, 1, t => Silu.Forward(t[0], t[1]));
         Same(dtype, columns, gap, 2, 1, t => Silu.Backward(t[0], t[1], t[2]));
         Same(dtype, columns, gap, 2, 1, t => Elementwise.Add(t[0], t[1], t[2]));
+        Same(dtype, columns, gap, 2, 1, t => Elementwise.Multiply(t[0], t[1], t[2]));
     }
 
     [Theory]

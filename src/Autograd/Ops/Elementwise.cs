@@ -29,36 +29,6 @@ public static partial class Ops
     }
 
     /// <summary>
-    /// y[r,n] = x[r,n]·c[n]/d[n] (+ bias[n]), with d a constant: DoRA's magnitude over its detached norm.
-    /// Shapes: x, y [R,N]; c, d, bias [N]. Backward: dX = dY∘(c/d), dc += (Σ_r dY∘x)/d, dbias += Σ_r dY.
-    /// </summary>
-    public static Variable ScaleColumns(this Tape tape, Variable x, Variable c, Tensor d, Variable? bias)
-    {
-        ArgumentNullException.ThrowIfNull(tape);
-        ArgumentNullException.ThrowIfNull(x);
-        ArgumentNullException.ThrowIfNull(c);
-        ArgumentNullException.ThrowIfNull(d);
-        using var made = new Tentative();
-        Tensor ratio = made.Add(Tensor.Empty(c.Value.Shape, c.Value.DType, x.Value.Device));
-        Dora.Ratio(c.Value, d, ratio);
-        Tensor y = made.Add(x.Value.EmptyLike());
-        Elementwise.ScaleColumns(x.Value, ratio, y);
-        if (bias is not null)
-        {
-            Elementwise.AddBias(y, bias.Value);
-        }
-
-        made.Keep();
-        if (tape.Needs(x, c, bias))
-        {
-            return tape.Record(y, new ScaleColumnsNode(x, c, d, bias, ratio));
-        }
-
-        ratio.Dispose();
-        return Tape.Constant(y);
-    }
-
-    /// <summary>
     /// Inverted dropout: y = x·mask/(1 − p) with the mask drawn from a counter-based generator, so that backward draws it
     /// again instead of keeping it. Source: Srivastava et al.; Salmon et al., Philox.
     /// </summary>
@@ -161,54 +131,6 @@ public static partial class Ops
             }
 
             x.AccumulateGradient(gradient.Reshape(extents));
-        }
-    }
-
-    private sealed class ScaleColumnsNode : Node
-    {
-        private readonly Variable _x;
-        private readonly Variable _c;
-        private readonly Variable? _bias;
-        private readonly Tensor _ratio;
-        private readonly Tensor _d;
-        private readonly Tensor? _savedX;
-
-        public ScaleColumnsNode(Variable x, Variable c, Tensor d, Variable? bias, Tensor ratio)
-        {
-            _x = x;
-            _c = c;
-            _bias = bias;
-            _ratio = Keep(ratio);
-            _d = Save(d);
-            _savedX = c.RequiresGrad ? Save(x.Value) : null;
-        }
-
-        public override string Name => "scale_columns";
-
-        protected internal override void Backward(Tensor gradient)
-        {
-            if (_x.RequiresGrad)
-            {
-                Tensor dx = gradient.EmptyLike();
-                Elementwise.ScaleColumns(gradient, _ratio, dx);
-                _x.AccumulateGradient(dx);
-            }
-
-            if (_savedX is not null)
-            {
-                using Tensor product = gradient.EmptyLike();
-                Elementwise.Multiply(gradient, _savedX, product);
-                using Tensor sums = _d.ZerosLike();
-                Elementwise.BiasGradient(product, sums);
-                Tensor dc = sums.EmptyLike();
-                Dora.Ratio(sums, _d, dc);
-                _c.AccumulateGradient(dc);
-            }
-
-            if (_bias is { RequiresGrad: true })
-            {
-                Elementwise.BiasGradient(gradient, _bias.OpenGradientForAdd());
-            }
         }
     }
 }

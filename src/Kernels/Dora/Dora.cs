@@ -9,7 +9,7 @@ namespace Engine.Kernels;
 public static class Dora
 {
     /// <summary>norm[n] = ‖W[n,:] + scale·(B·A)[n,:]‖₂.</summary>
-    /// <param name="w">[N,K], or [K,N] when <paramref name="transposed"/>; any float dtype.</param>
+    /// <param name="w">[N,K], or [K,N] when <paramref name="transposed"/>; any float dtype, rows may have gaps between them.</param>
     /// <param name="a">[r,K], f32 (f64 when W is f64).</param>
     /// <param name="b">[N,r], like <paramref name="a"/> in dtype.</param>
     /// <param name="scale">α/r.</param>
@@ -19,7 +19,8 @@ public static class Dora
     public static void WeightNorm(Tensor w, Tensor a, Tensor b, float scale, bool transposed, Tensor norm)
     {
         const string Op = "Dora.WeightNorm";
-        Check.Float(Op, w);
+        Check.FloatStrided(Op, w);
+        Check.Rows(Op, w);
         DType dtype = Check.Statistics(w.DType);
         Check.Type(Op, a, dtype);
         Check.Type(Op, b, dtype);

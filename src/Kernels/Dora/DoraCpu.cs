@@ -95,16 +95,21 @@ internal static unsafe class DoraCpu
     {
         if (!s.Transposed)
         {
-            FloatConvert.Load(s.W.DType, (byte*)s.W.Pointer + ((long)begin * k * s.W.DType.Size()), count * k, tile);
+            for (int i = 0; i < count; i++)
+            {
+                FloatConvert.Load(
+                    s.W.DType, (byte*)s.W.Pointer + ((begin + i) * s.W.Strides[0] * s.W.DType.Size()), k, tile + ((long)i * k));
+            }
+
             return;
         }
 
         using ScratchBuffer<T> column = Scratch.Rent<T>(count);
-        int stride = s.W.Shape[1];
+        long stride = s.W.Strides[0];
         for (int c = 0; c < k; c++)
         {
             FloatConvert.Load(
-                s.W.DType, (byte*)s.W.Pointer + ((((long)c * stride) + begin) * s.W.DType.Size()), count, column.Pointer);
+                s.W.DType, (byte*)s.W.Pointer + (((c * stride) + begin) * s.W.DType.Size()), count, column.Pointer);
             for (int i = 0; i < count; i++)
             {
                 tile[((long)i * k) + c] = column.Pointer[i];

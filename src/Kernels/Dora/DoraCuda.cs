@@ -46,10 +46,11 @@ internal static class DoraCuda
                 W = w.Pointer,
                 Factors = DeltaFactors.OperandOf(factors.Pointer, rank, outputs, inputs, transposed),
                 Partial = partial.Pointer,
+                Stride = w.Strides[0],
                 Rows = rows,
                 Columns = columns,
                 TilesAcross = across,
-                Vectors = CudaLaunch.AlignedRows(w, columns) ? 1 : 0,
+                Vectors = CudaLaunch.AlignedRows(w, w.Strides[0]) ? 1 : 0,
             },
             new KernelWork(
                 w.ByteLength + (4L * rank * ((long)rows + columns)) + partial.ByteLength,
@@ -94,6 +95,7 @@ internal static class DoraCuda
         public nint W;
         public DeltaFactors.Operand Factors;
         public nint Partial;
+        public long Stride;
         public int Rows;
         public int Columns;
         public int TilesAcross;

@@ -4,7 +4,7 @@ namespace Engine.Kernels;
 
 /// <summary>
 /// Sums, products and scalings, element by element or against a vector of columns. All tensors are f32, f64, bf16 or f16, and
-/// contiguous; matrices may have gaps between their rows in <see cref="Add"/> and the ops with columns; arithmetic is f32, or f64 when a tensor is f64.
+/// contiguous; matrices may have gaps between their rows in <see cref="Add"/>, <see cref="Multiply"/> and the ops with columns; arithmetic is f32, or f64 when a tensor is f64.
 /// </summary>
 public static class Elementwise
 {
@@ -13,12 +13,7 @@ public static class Elementwise
     public static void Add(Tensor a, Tensor b, Tensor y)
     {
         const string Op = "Elementwise.Add";
-        Check.FloatStrided(Op, a);
-        Check.Rows(Op, a);
-        Check.Like(Op, b, a);
-        Check.Rows(Op, b);
-        Check.Like(Op, y, a);
-        Check.Rows(Op, y);
+        Three(Op, a, b, y);
         switch (a.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -32,7 +27,7 @@ public static class Elementwise
         }
     }
 
-    /// <summary>y = a·b; three tensors of one dtype and shape; y may be a or b.</summary>
+    /// <summary>y = a·b; three tensors of one dtype and shape, matrices with gaps between their rows too; y may be a or b.</summary>
     /// <exception cref="ArgumentException">A dtype, shape, layout or device does not fit.</exception>
     public static void Multiply(Tensor a, Tensor b, Tensor y)
     {
@@ -170,10 +165,11 @@ public static class Elementwise
 
     private static void Three(string op, Tensor a, Tensor b, Tensor y)
     {
-        Check.Float(op, a);
+        Check.FloatStrided(op, a);
+        Check.Rows(op, a);
         Check.Like(op, b, a);
-        Check.Contiguous(op, b);
+        Check.Rows(op, b);
         Check.Like(op, y, a);
-        Check.Contiguous(op, y);
+        Check.Rows(op, y);
     }
 }

@@ -9,7 +9,7 @@ internal static unsafe class ElementwiseCpu
 {
     public static void Add(Tensor a, Tensor b, Tensor y) => ElementLoop.RunRows(default(AddOp), a, b, null, y);
 
-    public static void Multiply(Tensor a, Tensor b, Tensor y) => ElementLoop.Run(default(MultiplyOp), a, b, null, y);
+    public static void Multiply(Tensor a, Tensor b, Tensor y) => ElementLoop.RunRows(default(MultiplyOp), a, b, null, y);
 
     public static void Scale(Tensor x, float s, Tensor y) => ElementLoop.Run(new ScaleOp(new Constant(s)), x, null, null, y);
 

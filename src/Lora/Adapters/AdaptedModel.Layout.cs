@@ -12,8 +12,8 @@ public sealed partial class AdaptedModel
     private readonly Dictionary<LoraAdapter, AdapterPlacement> _placements = [];
     private AdapterPlacement? _placement;
 
-    // Puts an adapter's A and B beside the frozen weights of all stacks that it adapts by plain LoRA. Stacks that it adapts in
-    // another way (DoRA, weights of its own) answer linear by linear; those that it leaves alone keep the layout they have.
+    // Puts an adapter's A and B beside the frozen weights of all stacks that it adapts. Where it has weights of its own, or DoRA
+    // drops elements of its input, stacks answer linear by linear; those that it leaves alone keep the layout they have.
     private void LayOut(LoraAdapter? adapter)
     {
         _placement = null;
@@ -52,7 +52,7 @@ public sealed partial class AdaptedModel
                     continue;
                 }
 
-                if (stack.Linears.Any(l => _displaced.ContainsKey($"{l.Path}.weight")) || Array.Exists(layers, static l => l?.Magnitude is not null))
+                if (stack.Linears.Any(l => _displaced.ContainsKey($"{l.Path}.weight")) || Array.Exists(layers, static l => l is { Magnitude: not null, Dropout: > 0 }))
                 {
                     MakeDense(stack);
                     continue;

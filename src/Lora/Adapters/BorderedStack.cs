@@ -1,13 +1,14 @@
 using Engine.Autograd;
 using Engine.Kernels;
+using Engine.Tensors;
 using Engine.Transformer;
 
 namespace Engine.Lora;
 
 /// <summary>
-/// Adapts a stack of linears by plain LoRA in the border of their frozen weights: one product forward and one backward for
-/// frozen weights and up-projections together (see <see cref="BorderedWeight"/>). Dropout concerns the low-rank branch alone;
-/// each linear drops by itself, as in PEFT.
+/// Adapts a stack of linears by LoRA in the border of their frozen weights: one product forward and one backward for frozen
+/// weights and up-projections together (see <see cref="BorderedWeight"/>). Dropout concerns the low-rank branch alone; each
+/// linear drops by itself, as in PEFT. DoRA without dropout scales the outputs' columns afterwards (see <see cref="LoraLinear"/>).
 /// </summary>
 internal sealed class BorderedStack(
     AdapterSelection selection, LoraAdapter adapter, BorderedWeight weight, LoraLayer?[] layers) : IStackAdapter
@@ -18,6 +19,11 @@ internal sealed class BorderedStack(
 
     public Variable Forward(Tape tape, BatchContext batch, LinearStack stack, Variable x)
     {
+        if (Array.Exists(layers, static layer => layer?.Magnitude is not null))
+        {
+            return ForwardDora(tape, stack, x);
+        }
+
         AdaptedPart[] parts = [.. stack.Linears.Select((linear, i) => new AdaptedPart(layers[i]?.A, layers[i]?.B, linear.Bias))];
         if (!batch.Training || layers.All(static layer => layer is null or { Dropout: 0 }))
         {
@@ -40,6 +46,28 @@ internal sealed class BorderedStack(
             {
                 own?.Dispose();
             }
+        }
+    }
+
+    private Variable ForwardDora(Tape tape, LinearStack stack, Variable x)
+    {
+        AdaptedPart[] parts = [.. layers.Select(static layer => new AdaptedPart(layer?.A, layer?.B, null))];
+        using Variable plain = tape.AdaptedLinear(x, null, weight, parts);
+        var scaled = new ScaledColumns[layers.Length];
+        try
+        {
+            for (int i = 0; i < scaled.Length; i++)
+            {
+                BorderSlot slot = weight.Slots[i];
+                Tensor? norm = layers[i] is { Magnitude: not null } layer ? LoraLinear.DoraNorm(stack.Linears[i], layer) : null;
+                scaled[i] = new ScaledColumns(slot.Begin, slot.Outputs, layers[i]?.Magnitude, norm, stack.Linears[i].Bias);
+            }
+
+            return tape.ScaleColumns(plain, scaled);
+        }
+        finally
+        {
+            Array.ForEach(scaled, static part => part.D?.Dispose());
         }
     }
 }

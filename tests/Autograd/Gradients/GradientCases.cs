@@ -148,6 +148,16 @@ internal static partial class GradientCases
             });
         }
 
+        yield return new(nameof(Ops.ScaleColumns), "of several linears", d =>
+        {
+            Tensor norm = Leaves.Of(Array.ConvertAll(Leaves.Values(4, 4), x => 0.5 + Math.Abs(x)), [4], d);
+            return new(
+                d,
+                (t, v) => t.ScaleColumns(v[0], [new(0, 4, v[1], norm, v[2]), new(4, 3, null, null, v[3]), new(7, 2, null, null, null)]),
+                [Leaves.Normal(d, [5, 9], 1), Leaves.Normal(d, [4], 2), Leaves.Normal(d, [4], 3), Leaves.Normal(d, [3], 5)],
+                norm);
+        });
+
         yield return new(nameof(Ops.Checkpoint), "", d => new(
             d,
             (t, v) => t.Checkpoint(v[0], (inner, x) =>
