@@ -38,16 +38,22 @@ template <typename E> __device__ __forceinline__ const E* entry_of(const E* entr
     return entries + before - 1;
 }
 
-// The block's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce.
-__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
-    __shared__ MergeMatrix shared_matrix;
+// The tile's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce. A search in a table
+// has a barrier before `to` is written; behind all of it there is one.
+__device__ __forceinline__ void find_matrix(const MergeTable& table, int tile, MergeMatrix& to) {
     if (table.matrices) {
         const uint32_t* from = (const uint32_t*)entry_of(table.matrices, table.count, tile);
-        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&shared_matrix)[threadIdx.x] = from[threadIdx.x];
+        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&to)[threadIdx.x] = from[threadIdx.x];
     } else if (threadIdx.x == 0) {
-        shared_matrix = table.only;
+        to = table.only;
     }
     __syncthreads();
+}
+
+// The matrix of a block that has one tile.
+__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
+    __shared__ MergeMatrix shared_matrix;
+    find_matrix(table, tile, shared_matrix);
     return shared_matrix;
 }
 

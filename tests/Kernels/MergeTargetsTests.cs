@@ -31,6 +31,23 @@ public sealed class MergeTargetsTests
         Assert.Equal(before, set.Bytes());
     }
 
+    /// <summary>More tiles than a GPU has blocks at once: each block goes on to tiles of the same and of other matrices and dtypes.</summary>
+    [Fact]
+    public void Many_tiles_are_merged_as_one_by_one()
+    {
+        using var set = new Set(60, seed: 5, most: 1000);
+        byte[][] before = set.Bytes();
+        foreach (MergeTarget target in set.Targets)
+        {
+            Merge.Apply([target]);
+        }
+
+        byte[][] alone = set.Bytes();
+        set.Restore(before);
+        Merge.Apply(set.Targets);
+        Assert.Equal(alone, set.Bytes());
+    }
+
     [Fact]
     public void Sizes_are_told_for_each_matrix()
     {
@@ -168,7 +185,7 @@ public sealed class MergeTargetsTests
         private readonly List<GuardedTensor> _weights = [];
         private readonly List<GuardedTensor> _factors = [];
 
-        public Set(int count, int seed)
+        public Set(int count, int seed, int most = 300)
         {
             var random = new RandomTensors(seed);
             var sizes = new Random(seed);
@@ -176,8 +193,8 @@ public sealed class MergeTargetsTests
             for (int i = 0; i < count; i++)
             {
                 // Many matrices are small ones: that there are many is what they test.
-                int most = count > 100 ? 20 : 300;
-                (int outputs, int inputs) = (sizes.Next(1, most), sizes.Next(1, most));
+                int limit = count > 100 ? 20 : most;
+                (int outputs, int inputs) = (sizes.Next(1, limit), sizes.Next(1, limit));
                 bool transposed = i % 2 == 1;
                 DType dtype = TestDevice.FloatTypes[i % TestDevice.FloatTypes.Count];
                 DType adapters = dtype != DType.F64 && i % 5 > 0 ? DType.F32 : dtype;

@@ -97,14 +97,24 @@ internal sealed class MergeTable : IDisposable
     /// <param name="parameters">Its parameters.</param>
     /// <param name="bytes">What it moves beside the factors.</param>
     public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
-        where T : unmanaged => kernel.Launch(
-            _device,
-            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, DeltaFactors.SharedBytes),
-            parameters,
-            new KernelWork(bytes + FactorBytes, Flops));
+        where T : unmanaged => Launch(kernel, Tiles, parameters, bytes);
+
+    /// <summary>Queues a kernel whose blocks walk over the tiles: as many as are resident at once.</summary>
+    /// <param name="kernel">The kernel, made for two blocks a multiprocessor.</param>
+    /// <param name="parameters">Its parameters.</param>
+    /// <param name="bytes">What it moves beside the factors.</param>
+    public void LaunchWalk<T>(KernelFamily<T> kernel, in T parameters, long bytes)
+        where T : unmanaged => Launch(kernel, Math.Min(Tiles, 2 * _device.Context.Multiprocessors), parameters, bytes);
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
+
+    private void Launch<T>(KernelFamily<T> kernel, int blocks, in T parameters, long bytes)
+        where T : unmanaged => kernel.Launch(
+            _device,
+            LaunchShape.Blocks(blocks, DeltaFactors.Threads, DeltaFactors.SharedBytes),
+            parameters,
+            new KernelWork(bytes + FactorBytes, Flops));
 
     private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
     {
