@@ -14,12 +14,6 @@ internal static class GemvCuda
     private const int TileRows = 16;
     private const int ShortRows = 8;
 
-    // As RingStages and RingColumns in kernels-cu/gemv/gemv.cu: 4 stages of 64 columns of two bytes for each of 8 warps.
-    private const uint RingRowBytes = 4 * 64 * 2 * 8;
-
-    // The kernels' static shared memory at most.
-    private const uint StaticBytes = 32 * 1024;
-
     // S is summed over up to this many splits of K, each of at least so many columns; a split is whole turns of one warp.
     private const int MostSplits = 8;
     private const int LeastSplit = 512;
@@ -33,7 +27,7 @@ internal static class GemvCuda
     private static readonly KernelFamily<GemvParams> s_long = new("gemv", "gemv_lora_m16");
 
     private static readonly ConcurrentDictionary<CudaDevice, nint> s_workspaces = new();
-    private static readonly ConcurrentDictionary<(CudaDevice Device, DType DType, bool Short, int Ring), int> s_residents = new();
+    private static readonly ConcurrentDictionary<(CudaDevice Device, DType DType, bool Short), int> s_residents = new();
 
     /// <summary>The arguments have been checked; <paramref name="a"/> and <paramref name="b"/> may be absent.</summary>
     public static void Run(
@@ -53,20 +47,17 @@ internal static class GemvCuda
         bool isShort = x.Rows <= ShortRows;
         KernelFamily<GemvParams> kernels = isShort ? s_short : s_long;
         nint workspace = s_workspaces.GetOrAdd(cuda, Reserve);
+        int resident = s_residents.GetOrAdd((cuda, x.DType, isShort), static (key, family) =>
+            family.Of(key.Device, key.DType).BlocksPerMultiprocessor(Threads) * key.Device.Context.Multiprocessors, kernels);
         int rank = a.Rows;
         int splits = Math.Clamp(x.Columns / LeastSplit, 1, MostSplits);
         int splitInputs = (int)CudaLaunch.CeilDiv(CudaLaunch.CeilDiv(Math.Max(x.Columns, 1), splits), SplitUnit) * SplitUnit;
         splits = Math.Max(1, (int)CudaLaunch.CeilDiv(x.Columns, splitInputs));
         int vectors = (Aligned(x) && Aligned(w) ? 1 : 0) | (Aligned(x) && Aligned(a) ? 2 : 0) | (AlignedRows(b) ? 4 : 0);
-        int ring = (vectors & 1) == 0 ? 0 : isShort || !Wide(cuda, w.Rows) ? 1 : 2;
-        int resident = s_residents.GetOrAdd((cuda, x.DType, isShort, ring), static (key, family) =>
-            Math.Max(1, family.Of(key.Device, key.DType).BlocksPerMultiprocessor(Threads, (int)RingBytes(key.Ring)))
-                * key.Device.Context.Multiprocessors, kernels);
-        int tileRows = Math.Max(ring, 1) * TileRows;
         kernels.Launch(
             device,
             x.DType,
-            LaunchShape.Blocks(Math.Min(resident, CudaLaunch.CeilDiv(w.Rows, tileRows)), Threads, RingBytes(ring)),
+            LaunchShape.Blocks(Math.Min(resident, CudaLaunch.CeilDiv(w.Rows, TileRows)), Threads),
             new GemvParams
             {
                 X = x.Address,
@@ -90,20 +81,12 @@ internal static class GemvCuda
                 SplitInputs = splitInputs,
                 BiasType = biasType,
                 Vectors = vectors,
-                Ring = ring,
                 Scale = scale,
             },
             new KernelWork(
                 x.DType.Size() * (((long)w.Rows * w.Columns) + ((long)rank * (w.Rows + w.Columns)) + ((long)x.Rows * (w.Rows + w.Columns))),
                 2L * x.Rows * (((long)w.Rows * w.Columns) + ((long)rank * (w.Rows + w.Columns)))));
     }
-
-    private static uint RingBytes(int ring) => (uint)ring * TileRows * RingRowBytes;
-
-    // Tiles of 32 rows where they fit and are enough for most multiprocessors.
-    private static bool Wide(CudaDevice device, int outputs) =>
-        StaticBytes + RingBytes(2) <= device.Context.SharedBytesPerBlock
-        && CudaLaunch.CeilDiv(outputs, 2 * TileRows) * 4 >= device.Context.Multiprocessors * 3;
 
     private static nint Reserve(CudaDevice device)
     {
@@ -150,7 +133,6 @@ internal static class GemvCuda
         public int SplitInputs;
         public int BiasType;
         public int Vectors;
-        public int Ring;
         public float Scale;
     }
 }
