@@ -1,17 +1,7 @@
-// The low-rank path of LoRA beside frozen products: see the headers of the kernels.
-#include "lowrank_down.cuh"
+// The gradients of the low-rank path beside frozen products, and its copies of A and B: see the headers of the kernels.
 #include "lowrank_grad.cuh"
 #include "lowrank_sum.cuh"
 #include "lowrank_write.cuh"
-
-#define LOWRANK_DOWN(tiles, rank)                                                                                         \
-    ENGINE_PARAMS(lowrank_down_r##rank, LowRankDownParams)                                                                \
-    extern "C" __global__ void __launch_bounds__(DownThreads) lowrank_down_r##rank##_bf16(const LowRankDownParams p) {    \
-        lowrank_down<bf16, tiles>(p);                                                                                     \
-    }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(DownThreads) lowrank_down_r##rank##_f16(const LowRankDownParams p) {     \
-        lowrank_down<f16, tiles>(p);                                                                                      \
-    }
 
 #define LOWRANK_GRAD(name, tiles, rank, down, blocks)                                                                     \
     ENGINE_PARAMS(name##rank, LowRankGradParams)                                                                          \
@@ -22,11 +12,6 @@
         lowrank_grad<f16, tiles, down>(p);                                                                                \
     }
 
-LOWRANK_DOWN(1, 8)
-LOWRANK_DOWN(2, 16)
-LOWRANK_DOWN(4, 32)
-LOWRANK_DOWN(6, 48)
-LOWRANK_DOWN(8, 64)
 LOWRANK_GRAD(lowrank_grad_y_r, 1, 8, true, 2)
 LOWRANK_GRAD(lowrank_grad_y_r, 2, 16, true, 2)
 LOWRANK_GRAD(lowrank_grad_y_r, 4, 32, true, 2)

@@ -23,21 +23,7 @@ struct LowRankStack {
     int count;
 };
 
-// A block that is the last of `count` to come to a counter; it sets the counter back. All threads call it after their stores.
-__device__ __forceinline__ bool arrives_last(unsigned* counter, unsigned count) {
-    __shared__ bool last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(counter, 1u) == count - 1;
-        if (last) *counter = 0;
-    }
-    __syncthreads();
-    if (last) __threadfence();
-    return last;
-}
-
-// Tiles of 64 or 128 columns of 16-bit elements in shared memory: pieces of 16 bytes, their number exclusive-ored with the row's
+// Tiles of 16-bit elements in shared memory: pieces of 16 bytes, their number exclusive-ored with the row's
 // last three bits, so that the eight rows of an 8×8 matrix lie in different banks.
 template <int Columns> __device__ __forceinline__ int tile_offset(int row, int column) {
     return row * Columns + ((column >> 3) ^ (row & 7)) * 8 + (column & 7);

@@ -194,7 +194,12 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
                 p.begins[tile] = place;
             }
             __syncthreads();
-            if (place + s.bytes() > p.capacity) return;
+            if (place + s.bytes() > p.capacity) {
+                // What it reserved of the pool is copied with the rest, and rewritten by the second launch.
+                for (long long i = place + 16 * threadIdx.x; i + 16 <= p.capacity; i += 16 * DeltaThreads)
+                    *(uint4*)(p.segments + i) = make_uint4(0, 0, 0, 0);
+                return;
+            }
             out = p.segments + place;
         }
         if (s.is_copy()) {

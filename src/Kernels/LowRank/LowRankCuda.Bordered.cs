@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Engine.Kernels.Cuda;
@@ -8,103 +7,45 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <remarks>
-/// Borders of bf16 and f16 up to 64 columns go to our kernels, which read each large operand once. Wider ones, f32, what is not
-/// aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products of the library.
+/// S is a product of the library, which reads X at 94% of the rate of a copy; a kernel of our own came to 68% (8192×14336,
+/// rank 16, H200). The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
+/// once. Wider ones, f32, what is not aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products.
 /// </remarks>
 internal static partial class LowRankCuda
 {
     private const string Image = "lowrank";
     private const int MostWidth = 64;
     private const int GroupRows = 64;
-    private const int ChunkColumns = 128;
     private const int GradientColumns = 128;
     private const int MostLinears = 4;
 
-    // Blocks that a launch aims at: one or two a multiprocessor of today's GPUs. Constants, so that a sum has the same bits on every GPU.
-    private const int DownBlocks = 132;
+    // Blocks that a launch aims at: two a multiprocessor of today's GPUs. A constant, so that a sum has the same bits on every GPU.
     private const int GradientBlocks = 264;
-    private const int CounterBytes = 1 << 20;
 
-    private static readonly int[] s_downWidths = [8, 16, 32, 48, 64];
     private static readonly int[] s_yWidths = [8, 16, 32];
     private static readonly int[] s_xWidths = [8, 16, 32, 48, 64];
-    private static readonly KernelFamily<DownParams>[] s_down = [.. s_downWidths.Select(w => new KernelFamily<DownParams>(Image, $"lowrank_down_r{w}"))];
     private static readonly KernelFamily<GradientParams>[] s_gradY = [.. s_yWidths.Select(w => new KernelFamily<GradientParams>(Image, $"lowrank_grad_y_r{w}"))];
     private static readonly KernelFamily<GradientParams>[] s_gradX = [.. s_xWidths.Select(w => new KernelFamily<GradientParams>(Image, $"lowrank_grad_x_r{w}"))];
     private static readonly KernelFamily<SumParams> s_sum = new(Image, "lowrank_sum");
-    private static readonly ConcurrentDictionary<CudaDevice, nint> s_counters = new();
 
-    /// <summary>The arguments have been checked.</summary>
+    /// <summary>The arguments have been checked. One product where all linears have one scale.</summary>
     public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear)
     {
         using Tensor down = weight.Down();
-        if (linear is { } one)
+        IReadOnlyList<BorderSlot> slots = weight.Slots;
+        float scale = slots.FirstOrDefault(static slot => slot.Width > 0).Scale;
+        if (linear is null && slots.All(slot => slot.Width == 0 || slot.Scale == scale))
         {
-            BorderSlot slot = weight.Slots[one];
-            using Tensor own = down.Slice(0, slot.At, slot.Width);
-            using Tensor result = s.Slice(1, slot.At, slot.Width);
-            Stack single = default;
-            single.Count = 1;
-            single.Linears[0] = new Linear { Width = slot.Width, Rank = slot.Rank, Scale = slot.Scale };
-            Down(x, own, result, single);
-        }
-        else
-        {
-            Down(x, down, s, StackOf(weight, null));
-        }
-    }
-
-    private static void Down(Tensor x, Tensor down, Tensor s, Stack stack)
-    {
-        (int rows, int inputs, int columns) = (x.Shape[0], x.Shape[1], down.Shape[0]);
-        if (rows == 0 || columns == 0)
-        {
+            MatMul.Run(x, false, down, true, s, scale);
             return;
         }
 
-        long rowBlocks = CudaLaunch.CeilDiv(rows, GroupRows);
-        if (!Suits(columns, rowBlocks, inputs, [x, down, s]) || !HasShared(x, DownShared(Kernel(s_downWidths, columns))))
+        for (int i = linear ?? 0; i <= (linear ?? slots.Count - 1); i++)
         {
-            for (int i = 0; i < stack.Count; i++)
-            {
-                Linear linear = stack.Linears[i];
-                using Tensor own = down.Slice(0, linear.At, linear.Width);
-                using Tensor result = s.Slice(1, linear.At, linear.Width);
-                MatMul.Run(x, false, own, true, result, linear.Scale);
-            }
-
-            return;
+            using Tensor own = down.Slice(0, slots[i].At, slots[i].Width);
+            using Tensor result = s.Slice(1, slots[i].At, slots[i].Width);
+            MatMul.Run(x, false, own, true, result, slots[i].Scale);
         }
-
-        int width = Kernel(s_downWidths, columns);
-        int index = Array.IndexOf(s_downWidths, width);
-        int chunks = (int)CudaLaunch.CeilDiv(inputs, ChunkColumns);
-        int splits = rowBlocks >= DownBlocks * 3 / 4 ? 1 : (int)Math.Min(chunks, CudaLaunch.CeilDiv(2 * DownBlocks, rowBlocks));
-        int splitChunks = (int)CudaLaunch.CeilDiv(chunks, splits);
-        splits = (int)CudaLaunch.CeilDiv(chunks, splitChunks);
-        using Tensor? partial = splits == 1 ? null : Tensor.Empty([checked((int)(rowBlocks * splits)), GroupRows * width], DType.F32, x.Device);
-        s_down[index].Launch(
-            x.Device,
-            x.DType,
-            LaunchShape.Blocks(rowBlocks * splits, 256, DownShared(width)),
-            new DownParams
-            {
-                X = x.Pointer,
-                A = down.Pointer,
-                S = s.Pointer,
-                Partial = CudaLaunch.PointerOf(partial),
-                Counters = Counters(x.Device),
-                XStride = x.Strides[0],
-                AStride = down.Strides[0],
-                SStride = s.Strides[0],
-                Rows = rows,
-                Inputs = inputs,
-                Width = columns,
-                Splits = splits,
-                SplitChunks = splitChunks,
-                Stack = stack,
-            },
-            new KernelWork(x.ByteLength + down.ByteLength + s.ByteLength, 2L * rows * inputs * columns));
     }
 
     /// <summary>The arguments have been checked.</summary>
@@ -117,7 +58,7 @@ internal static partial class LowRankCuda
 
         using Tensor up = weight.Up();
         int most = weight.Slots.Max(static slot => slot.Width);
-        bool suits = Suits(most, CudaLaunch.CeilDiv(dy.Shape[0], GroupRows), weight.Outputs, [dy, s, up, ds]) && AllPlain(dB) &&
+        bool suits = Suits(most, weight.Outputs, [dy, s, up, ds]) && AllPlain(dB) &&
             weight.Slots.All(static slot => slot.Outputs % 8 == 0);
         if (suits && most <= s_yWidths[^1] && HasShared(dy, GradientShared(Kernel(s_yWidths, most), withDown: true)))
         {
@@ -142,7 +83,7 @@ internal static partial class LowRankCuda
             return;
         }
 
-        if (!Suits(weight.Width, CudaLaunch.CeilDiv(x.Shape[0], GroupRows), weight.Inputs, [x, ds]) || !AllPlain(dA) ||
+        if (!Suits(weight.Width, weight.Inputs, [x, ds]) || !AllPlain(dA) ||
             !HasShared(x, GradientShared(Kernel(s_xWidths, weight.Width), withDown: false)))
         {
             for (int i = 0; i < weight.Slots.Count; i++)
@@ -318,9 +259,9 @@ internal static partial class LowRankCuda
     }
 
     // Whether the kernels can take it: narrow enough, dtype, 16-byte accesses everywhere.
-    private static bool Suits(int width, long rowGroups, int columns, ReadOnlySpan<Tensor> tensors)
+    private static bool Suits(int width, int columns, ReadOnlySpan<Tensor> tensors)
     {
-        bool suits = width <= MostWidth && columns % 8 == 0 && rowGroups * MostLinears * sizeof(int) <= CounterBytes;
+        bool suits = width <= MostWidth && columns % 8 == 0;
         foreach (Tensor tensor in tensors)
         {
             suits &= tensor.DType is DType.BF16 or DType.F16 && CudaLaunch.Aligned(tensor.Pointer) && (tensor.Shape[0] <= 1 || tensor.Strides[0] % 8 == 0);
@@ -341,9 +282,6 @@ internal static partial class LowRankCuda
 
     private static bool HasShared(Tensor tensor, uint bytes) => bytes <= ((CudaDevice)tensor.Device).Context.SharedBytesPerBlock;
 
-    // As DownRing in kernels-cu/lowrank/lowrank_down.cuh.
-    private static uint DownShared(int width) => (uint)((width <= 16 ? 6 : 5) * (GroupRows + width) * ChunkColumns * 2);
-
     // As GradGroups (with dS) and GradSharedBytes in kernels-cu/lowrank/lowrank_grad.cuh.
     private static int Groups(int width) => width <= 16 ? 4 : width == 32 ? 2 : 1;
 
@@ -352,14 +290,6 @@ internal static partial class LowRankCuda
         int elements = (4 * GroupRows * GradientColumns) + (5 * GroupRows * width) + (withDown ? Groups(width) * GradientColumns * width : 0);
         return (uint)((2 * elements) + (withDown ? sizeof(float) * GroupRows * width : 0));
     }
-
-    // Zeros that blocks count their arrivals in and leave as zeros.
-    private static nint Counters(Device device) => s_counters.GetOrAdd((CudaDevice)device, static d =>
-    {
-        nint counters = d.Reserve(CounterBytes);
-        d.Clear(counters, CounterBytes);
-        return counters;
-    });
 
     private static Stack StackOf(BorderedWeight weight, IReadOnlyList<Tensor?>? gradients)
     {
@@ -408,25 +338,6 @@ internal static partial class LowRankCuda
     {
         public Linears Linears;
         public int Count;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct DownParams
-    {
-        public nint X;
-        public nint A;
-        public nint S;
-        public nint Partial;
-        public nint Counters;
-        public long XStride;
-        public long AStride;
-        public long SStride;
-        public long Rows;
-        public int Inputs;
-        public int Width;
-        public int Splits;
-        public int SplitChunks;
-        public Stack Stack;
     }
 
     private readonly record struct Placement(Stack Stack, int Blocks, long Elements);
