@@ -14,6 +14,9 @@ internal static class MergeCuda
     // A bf16 list takes 4 bytes for an element of 2 and 5 to 10% of the elements, an f32 list 6 bytes for 4.
     private const int PoolShare = 5;
 
+    // Segments take multiples of 16 bytes, and so does the pool: all of it is written.
+    private const int SegmentUnit = 16;
+
     private static readonly KernelFamily<MergeTable.PackParams> s_pack = new("merge", "merge_pack");
     private static readonly KernelFamily<MergeParams> s_apply = new("merge", "merge_apply");
     private static readonly KernelFamily<MergeParams> s_exact = new("merge", "merge_exact");
@@ -47,7 +50,7 @@ internal static class MergeCuda
         {
             try
             {
-                Record(cuda, table, records, table.MatrixBytes / PoolShare);
+                Record(cuda, table, records, table.MatrixBytes / PoolShare / SegmentUnit * SegmentUnit);
             }
             catch (DeviceOutOfMemoryException)
             {
