@@ -155,9 +155,35 @@ public sealed partial class LowRankTests
         using var stack = new AdaptedStack(DType.F32, 16, [8, 16, 8, 24], transposed: false);
         Assert.False(stack.Weight.TryAssign([32, 24], [1, 1]));
         Assert.True(stack.Weight.TryAssign([8, 3], [2, 3]));
-        Assert.Equal([new(0, 8, 0, 8, 8, 2), new(8, 8, 8, 8, 3, 3)], stack.Weight.Slots);
+        Assert.Equal([new(0, 8, 0, 8, 8, 2), new(8, 8, 8, 32, 3, 3)], stack.Weight.Slots);
         Assert.All(stack.Down(), static v => Assert.Equal(0, v));
         Assert.All(stack.Up(), static v => Assert.Equal(0, v));
+
+        // Nothing of what the borders held before comes into the products.
+        var random = new RandomTensors(6);
+        using Tensor x = Bordered(random, 5, 16, stack.Weight);
+        using Tensor dy = Bordered(random, 5, 16, stack.Weight);
+        using Tensor sx = x.BorderColumns(stack.Weight.Width);
+        using Tensor y = Tensor.Empty([5, 16], DType.F32, TestDevice.Current);
+        for (int each = 0; each < 2; each++)
+        {
+            if (each == 0)
+            {
+                LowRank.Down(x, stack.Weight, sx);
+            }
+            else
+            {
+                LowRank.Down(x, stack.Weight, sx, 0);
+                LowRank.Down(x, stack.Weight, sx, 1);
+            }
+
+            LowRank.Product(x, stack.Weight, [], y);
+            Assert.All(y.ToDoubles(), static v => Assert.True(double.IsFinite(v)));
+        }
+
+        LowRank.GradientY(dy, stack.Weight, sx, [null, null]);
+        LowRank.ProductBackward(dy, stack.Weight, y, 0);
+        Assert.All(y.ToDoubles(), static v => Assert.True(double.IsFinite(v)));
         using Tensor narrow = Tensor.Zeros([3, 16], DType.F32, TestDevice.Current);
         using Tensor s = Tensor.Zeros([3, 7], DType.F32, TestDevice.Current);
         Assert.Contains("columns", Assert.Throws<ArgumentException>(() => LowRank.Down(narrow, stack.Weight, s)).Message);

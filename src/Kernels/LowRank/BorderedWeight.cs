@@ -6,7 +6,9 @@ namespace Engine.Kernels;
 /// <param name="Begin">Its first output.</param>
 /// <param name="Outputs">Its outputs.</param>
 /// <param name="At">Its first column of the border.</param>
-/// <param name="Width">Its columns of the border: the rank rounded up to 8; 0 without an adapter.</param>
+/// <param name="Width">
+/// Its columns of the border: the rank rounded up to 8, and what is left of the border for the last one; 0 without an adapter.
+/// </param>
 /// <param name="Rank">r.</param>
 /// <param name="Scale">α/r or α/√r.</param>
 public readonly record struct BorderSlot(int Begin, int Outputs, int At, int Width, int Rank, float Scale);
@@ -152,6 +154,13 @@ public sealed class BorderedWeight : IDisposable
         {
             _slots[i] = _slots[i] with { At = at, Width = RoundUp(ranks[i], WidthUnit), Rank = ranks[i], Scale = scales[i] };
             at += _slots[i].Width;
+        }
+
+        // Products take in the whole width: what no rank needs is the last adapter's, whose zeros there make zeros of S and dS.
+        int last = Array.FindLastIndex(_slots, static slot => slot.Width > 0);
+        if (last >= 0)
+        {
+            _slots[last] = _slots[last] with { Width = Width - _slots[last].At };
         }
 
         if (same)
