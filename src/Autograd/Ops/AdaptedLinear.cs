@@ -39,7 +39,10 @@ public static partial class Ops
         using var made = new Tentative();
         Tensor?[] biases = [.. parts.Select(static p => p.Bias?.Value)];
         Tensor y = made.Add(Tensor.Empty([x.Value.Shape[0], weight.Outputs], weight.DType, weight.Device));
-        if (!needed && dropped is null && Kernels.LowRank.TryDecode(x.Value, weight, biases, y))
+
+        // What trains is computed one way only: a checkpointed block's run without a tape has to have the bits of the one with.
+        bool trains = x.RequiresGrad || parts.Any(static p => p.A is { RequiresGrad: true } || p.B is { RequiresGrad: true });
+        if (!needed && !trains && dropped is null && Kernels.LowRank.TryDecode(x.Value, weight, biases, y))
         {
             made.Keep();
             return Tape.Constant(y);

@@ -123,9 +123,19 @@ internal sealed class BorderWriterCuda : IDisposable
         }
 
         _entries = new CudaDeviceVariable<Entry>(device, entries.Length);
-        _chunks = new CudaDeviceVariable<Chunk>(device, chunks.Count);
-        _entries.CopyToDevice(entries);
-        _chunks.CopyToDevice(CollectionsMarshal.AsSpan(chunks));
+        try
+        {
+            _chunks = new CudaDeviceVariable<Chunk>(device, chunks.Count);
+            _entries.CopyToDevice(entries);
+            _chunks.CopyToDevice(CollectionsMarshal.AsSpan(chunks));
+        }
+        catch
+        {
+            _entries.Dispose();
+            _chunks?.Dispose();
+            throw;
+        }
+
         _work = new KernelWork(bytes, 0);
     }
 

@@ -149,6 +149,9 @@ public sealed class BorderedWeight : IDisposable
             return false;
         }
 
+        // Before anything changes: slots that have new ranks over a border that was not cleared would pass for cleared ones.
+        (int rows, int columns) = IsTransposed ? (Inputs, Outputs) : (Outputs, Inputs);
+        using Tensor? zeros = same ? null : Tensor.Zeros([rows, Border], DType, Device);
         at = 0;
         for (int i = 0; i < _slots.Length; i++)
         {
@@ -163,16 +166,14 @@ public sealed class BorderedWeight : IDisposable
             _slots[last] = _slots[last] with { Width = Width - _slots[last].At };
         }
 
-        if (same)
+        if (zeros is null)
         {
             return true;
         }
 
-        (int rows, int columns) = IsTransposed ? (Inputs, Outputs) : (Outputs, Inputs);
         using Tensor below = _whole.Slice(0, rows, Width);
         below.Clear();
         using Tensor beside = View(0, rows, columns, Border);
-        using Tensor zeros = Tensor.Zeros(beside.Shape, DType, Device);
         Copy.Run(zeros, beside);
         _down?.Clear();
         _up?.Clear();

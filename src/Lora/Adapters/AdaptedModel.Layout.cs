@@ -1,4 +1,5 @@
 using Engine.Kernels;
+using Engine.Tensors;
 using Engine.Transformer;
 
 namespace Engine.Lora;
@@ -110,17 +111,22 @@ public sealed partial class AdaptedModel
     // Gives weights back their own memory without gaps, which ops that train or rescale whole weights want.
     private void MakeDense(LinearStack stack)
     {
-        if (!_layouts.Remove(stack, out BorderedWeight? layout))
+        if (!_layouts.TryGetValue(stack, out BorderedWeight? layout))
         {
             return;
         }
 
+        // A stand-in has other memory; the base's own weight is then the one put aside. All copies come first: without memory for
+        // them the layout stays.
+        Autograd.Variable[] weights = [.. stack.Linears.Select(l => Original($"{l.Path}.weight"))];
+        using var made = new Tentative();
+        Tensor[] copies = [.. weights.Select(w => made.Add(CopyOf(w.Value)))];
+        made.Keep();
         ForgetPlacements();
-        for (int i = 0; i < stack.Linears.Count; i++)
+        _layouts.Remove(stack);
+        for (int i = 0; i < weights.Length; i++)
         {
-            // A stand-in has other memory; the base's own weight is then the one put aside.
-            Autograd.Variable own = Original($"{stack.Linears[i].Path}.weight");
-            own.Replace(CopyOf(own.Value));
+            weights[i].Replace(copies[i]);
         }
 
         layout.Dispose();

@@ -99,19 +99,22 @@ internal sealed class AttentionBlock
         using Tensor queries = q;
         using Tensor newKeys = k;
         using Tensor newValues = v;
-        Tensor o = Tensor.EmptyBordered([batch.Batch * batch.Length, Heads * HeadDim], Output.Border, q.DType, q.Device);
+        using var made = new Tentative();
+        Tensor o = made.Add(Tensor.EmptyBordered([batch.Batch * batch.Length, Heads * HeadDim], Output.Border, q.DType, q.Device));
         using Tensor result = o.Heads(batch.Batch, batch.Length, 0, Heads, HeadDim);
         if (batch.CachePosition is { } position)
         {
             using Tensor allKeys = cache.PutKeys(Layer, newKeys, position);
             using Tensor allValues = cache.PutValues(Layer, newValues, position);
             Attention.Decode(queries, allKeys, allValues, batch.KeyStart(Window), batch.CacheLength!, Scale, result);
+            made.Keep();
             return Tape.Constant(o);
         }
 
         using Tensor keys = cache.AppendKeys(Layer, newKeys);
         using Tensor values = cache.AppendValues(Layer, newValues);
         Attention.Forward(queries, keys, values, batch.KeyStart(Window), cache.Length, Scale, result, null);
+        made.Keep();
         return Tape.Constant(o);
     }
 }
