@@ -10,6 +10,8 @@
 // Numerics: fixed order; K is cut by its length alone: the same bits whatever the grid
 // Progress: no more blocks than the GPU holds at once, and those that compute S do so before they wait.  The last block to end
 //           sets the counters back to 0, as the next launch on the stream, or the next replay, finds them
+// Versions: v1, in a chain at 4096 × 4096, r 16: 13.4 µs for 1 row, 59% of copy, 16.8 µs for 16 (H200, 2026-11-27). W by cp.async
+//           through a ring, 96 KB on their way a multiprocessor, was no faster
 #include "../common/mma.cuh"
 
 constexpr int GemvThreads = 256, GemvWarps = GemvThreads / 32, GemvRows = 16, MostRank = 256;

@@ -7,6 +7,7 @@
 //            right one. Outputs of four instructions are interleaved so that a lane ends with 8 neighbours of a row of y. A tile of
 //            16 rows loads all of a warp's B before it waits for S
 // Numerics: fixed order, deterministic.  A row of y is written by one tile alone
+// Versions: v1, both kernels after a product: 12.2 µs for 64 rows with as many adapters, 4096², r 16 (H200, 2026-11-27)
 #pragma once
 #include "params.cuh"
 #include "shrink.cuh"

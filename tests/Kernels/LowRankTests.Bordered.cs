@@ -63,7 +63,12 @@ public sealed partial class LowRankTests
         Close(forward, sExact, s, sMagnitude);
         byte[] sBytes = Bytes(s);
         LowRank.Down(x, weight, s);
-        Assert.Equal(weight.Slots.Count == 1 ? sBytes : Bytes(s), Bytes(s));
+
+        // A GPU's product for all linears is another than those for each.
+        if (!TestDevice.IsCuda || weight.Slots.Count == 1)
+        {
+            Assert.Equal(sBytes, Bytes(s));
+        }
 
         // Y = [X S]·[W B]ᵀ + bias, with S as it is stored.
         GuardedTensor[] biases = [.. weight.Slots.Select(slot => random.Normal([slot.Outputs], dtype))];

@@ -98,7 +98,7 @@ public sealed class RowGapTests
             double[] gradient = plain.ToDoubles();
             for (int i = 0; i < added.Length; i++)
             {
-                // Three roundings to the dtype: of the gradient alone, of the sum, and of what it is compared with.
+                // Two roundings to the dtype: u·|gradient| of the gradient alone, u·|before + gradient| of the sum.
                 double allowed = 2 * ErrorBound.UnitRoundoff(dtype) * (Math.Abs(before[i]) + Math.Abs(gradient[i])) + ErrorBound.SubnormalRoundoff(dtype);
                 Assert.InRange(added[i] - before[i] - gradient[i], -allowed, allowed);
             }

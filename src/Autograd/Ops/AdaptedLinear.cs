@@ -81,8 +81,10 @@ public static partial class Ops
 
     private static Tensor WithRoom(Tensor matrix, int border)
     {
-        Tensor copy = Tensor.EmptyBordered(matrix.Shape, border, matrix.DType, matrix.Device);
+        using var made = new Tentative();
+        Tensor copy = made.Add(Tensor.EmptyBordered(matrix.Shape, border, matrix.DType, matrix.Device));
         Copy.Run(matrix, copy);
+        made.Keep();
         return copy;
     }
 

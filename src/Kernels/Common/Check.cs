@@ -143,6 +143,9 @@ internal static class Check
     /// <summary>Extent of the last dimension; 1 for a scalar.</summary>
     public static int Columns(Tensor tensor) => tensor.Shape.Rank == 0 ? 1 : tensor.Shape[^1];
 
+    /// <summary>Elements between rows of what <see cref="Rows(string, Tensor, string)"/> lets pass.</summary>
+    public static long RowStride(Tensor tensor) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Columns(tensor);
+
     /// <summary>Product of all extents but the last.</summary>
     public static long Rows(Tensor tensor)
     {

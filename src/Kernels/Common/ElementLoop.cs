@@ -130,7 +130,7 @@ internal static unsafe class ElementLoop
     private readonly struct Rows(Tensor? tensor)
     {
         public readonly FloatRows Elements = FloatRows.Optional(tensor);
-        public readonly long Stride = tensor is null ? 0 : tensor.Shape.Rank == 2 ? tensor.Strides[0] : Check.Columns(tensor);
+        public readonly long Stride = tensor is null ? 0 : Check.RowStride(tensor);
     }
 
     private struct RowState<TOp>

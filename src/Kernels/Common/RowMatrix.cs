@@ -60,6 +60,13 @@ internal readonly unsafe struct RowMatrix
         return new RowMatrix(tensor.Pointer, tensor.DType, checked((int)Check.Rows(tensor)), Check.Columns(tensor), stride);
     }
 
+    /// <summary>A tensor's rows as a tensor of rank 2: another share of it.</summary>
+    public static Tensor View(string op, Tensor tensor)
+    {
+        RowMatrix rows = Of(op, tensor, tensor);
+        return new Tensor(tensor.Storage.Retain(), tensor.DType, [rows.Rows, rows.Columns], new Strides([rows.Stride, 1]), tensor.Offset);
+    }
+
     /// <summary>Checks the extents.</summary>
     public RowMatrix Sized(string op, Tensor tensor, int rows, int columns, [CallerArgumentExpression(nameof(tensor))] string name = "")
     {

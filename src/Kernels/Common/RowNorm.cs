@@ -36,7 +36,7 @@ internal static unsafe class RowNorm<T, TCentering>
             Rstd = rstd?.Pointer ?? 0,
             Eps = eps,
             Width = Check.Columns(x),
-            YStride = Stride(y),
+            YStride = Check.RowStride(y),
         };
         CpuParallel.ForRange(Check.Rows(x), RowLoop.Grain(state.Width), state, static (s, begin, end) =>
         {
@@ -76,7 +76,7 @@ internal static unsafe class RowNorm<T, TCentering>
             Partials = weights ? (nint)partials.Pointer : 0,
             Sums = sums,
             Width = width,
-            DxStride = dx is null ? 0 : Stride(dx),
+            DxStride = dx is null ? 0 : Check.RowStride(dx),
             AddX = addX,
         };
         CpuParallel.ForRange(sums.Rows, sums.ChunkRows, state, static (s, begin, end) => BackwardChunk(s, begin, end));
@@ -90,9 +90,6 @@ internal static unsafe class RowNorm<T, TCentering>
             sums.AddTo(partials.Pointer, new FloatRows(db), width, width);
         }
     }
-
-    private static long Stride(Tensor tensor) =>
-        tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Check.Columns(tensor);
 
     private static void ForwardRow(in ForwardState s, long row, T* x, T* w, T* b, T* y)
     {

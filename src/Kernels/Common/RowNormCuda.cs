@@ -35,7 +35,7 @@ internal sealed class RowNormCuda(string op)
                 Y = y.Pointer,
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = CudaLaunch.PointerOf(rstd),
-                YStride = Stride(y, columns),
+                YStride = Check.RowStride(y),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
                 BType = b is null ? 0 : KernelTypes.Code(op, b),
@@ -74,7 +74,7 @@ internal sealed class RowNormCuda(string op)
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = rstd.Pointer,
                 Dx = dx.Pointer,
-                DxStride = Stride(dx, columns),
+                DxStride = Check.RowStride(dx),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
                 Accumulate = addX ? 1 : 0,
@@ -83,10 +83,8 @@ internal sealed class RowNormCuda(string op)
             new KernelWork(((addX ? 4 : 3) * x.ByteLength) + w.ByteLength + rstd.ByteLength, 10 * x.Elements));
     }
 
-    private static long Stride(Tensor tensor, int columns) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : columns;
-
     private static bool AlignedStrides(Tensor tensor, int columns) =>
-        CudaLaunch.AlignedRows(tensor, columns) && Stride(tensor, columns) * tensor.DType.Size() % 16 == 0;
+        CudaLaunch.AlignedRows(tensor, columns) && Check.RowStride(tensor) * tensor.DType.Size() % 16 == 0;
 
     private static LaunchShape Shape(Tensor x, int columns, bool vectors) => LaunchShape.Blocks(
         Check.Rows(x), CudaLaunch.ThreadsFor(vectors ? columns * x.DType.Size() / 16 : columns));

@@ -9,16 +9,18 @@ public static class Copy
     public static Tensor Dense(Tensor x)
     {
         ArgumentNullException.ThrowIfNull(x);
-        if (x.IsContiguous)
-        {
-            return x.Share();
-        }
+        return x.IsContiguous ? x.Share() : Clone(x);
+    }
 
+    /// <summary>A copy without gaps in memory of its own. The caller disposes it.</summary>
+    public static Tensor Clone(Tensor x)
+    {
+        ArgumentNullException.ThrowIfNull(x);
         using var made = new Tentative();
-        Tensor dense = made.Add(x.EmptyLike());
-        Run(x, dense);
+        Tensor copy = made.Add(x.EmptyLike());
+        Run(x, copy);
         made.Keep();
-        return dense;
+        return copy;
     }
 
     /// <summary>y = x. Any dtype; equal shapes; any non-negative strides; the memory of the two does not overlap.</summary>

@@ -41,7 +41,7 @@ internal static class CudaLaunch
     }
 
     /// <summary>Elements between the rows of a matrix; 0 for an absent tensor.</summary>
-    public static long RowStride(Tensor? tensor) => tensor is null ? 0 : tensor.Shape.Rank == 2 ? tensor.Strides[0] : 0;
+    public static long RowStride(Tensor? tensor) => tensor is null ? 0 : Check.RowStride(tensor);
 
     /// <summary>
     /// The loop over rows of <c>common/elementwise.cuh</c>: tensors of one shape without gaps are one row, else they are

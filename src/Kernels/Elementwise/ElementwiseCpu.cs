@@ -31,8 +31,6 @@ internal static unsafe class ElementwiseCpu
         }
     }
 
-    private static long Stride(Tensor tensor) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Check.Columns(tensor);
-
     private static bool Wide(Tensor x, Tensor columns) => x.DType == DType.F64 || columns.DType == DType.F64;
 
     private static void WithColumns<TOp>(TOp op, Tensor x, Tensor columns, Tensor y)
@@ -66,8 +64,8 @@ internal static unsafe class ElementwiseCpu
             Columns = new FloatRows(columns),
             Y = new FloatRows(y),
             Width = width,
-            XStride = Stride(x),
-            YStride = Stride(y),
+            XStride = Check.RowStride(x),
+            YStride = Check.RowStride(y),
         };
         CpuParallel.ForRange(Check.Rows(x), RowLoop.Grain(width), state, static (s, begin, end) =>
         {
@@ -96,7 +94,7 @@ internal static unsafe class ElementwiseCpu
 
         var sums = new ColumnSums<T>(Check.Rows(dy), width);
         using ScratchBuffer<T> partials = Scratch.Rent<T>(sums.PartialElements);
-        var state = new GradientState { Y = new FloatRows(dy), Partials = (nint)partials.Pointer, Width = width, Stride = Stride(dy), Rows = sums.Rows };
+        var state = new GradientState { Y = new FloatRows(dy), Partials = (nint)partials.Pointer, Width = width, Stride = Check.RowStride(dy), Rows = sums.Rows };
         CpuParallel.ForRange(sums.Rows, sums.ChunkRows, state, static (s, begin, end) =>
         {
             using ScratchBuffer<T> scratch = Scratch.Rent<T>(s.Width);

@@ -47,7 +47,7 @@ internal static class ElementwiseCuda
             {
                 Dy = dy.Pointer,
                 Partial = partials.Pointer,
-                Stride = Stride(dy),
+                Stride = Check.RowStride(dy),
                 Rows = rows,
                 ChunkRows = chunkRows,
                 Columns = columns,
@@ -81,9 +81,6 @@ internal static class ElementwiseCuda
             new KernelWork(passes * y.ByteLength, y.Elements));
     }
 
-    // Elements between rows; tensors of other ranks than 2 have no gaps.
-    private static long Stride(Tensor tensor) => tensor.Shape.Rank == 2 && tensor.Shape[0] > 1 ? tensor.Strides[0] : Check.Columns(tensor);
-
     private static void WithColumns(KernelFamily<ColumnParams> family, Tensor x, Tensor columnValues, Tensor y)
     {
         int columns = Check.Columns(x);
@@ -93,7 +90,7 @@ internal static class ElementwiseCuda
         }
 
         bool vectors = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(y, columns) && CudaLaunch.Aligned(columnValues.Pointer) &&
-            Stride(x) * x.DType.Size() % 16 == 0 && Stride(y) * y.DType.Size() % 16 == 0;
+            Check.RowStride(x) * x.DType.Size() % 16 == 0 && Check.RowStride(y) * y.DType.Size() % 16 == 0;
         long rows = Check.Rows(x);
         family.Launch(
             x.Device,
@@ -104,8 +101,8 @@ internal static class ElementwiseCuda
                 X = x.Pointer,
                 B = columnValues.Pointer,
                 Y = y.Pointer,
-                XStride = Stride(x),
-                YStride = Stride(y),
+                XStride = Check.RowStride(x),
+                YStride = Check.RowStride(y),
                 Rows = rows,
                 Columns = columns,
                 BType = KernelTypes.Code("elementwise", columnValues),

@@ -87,8 +87,8 @@ public static class Gemv
     // Summed in the compute dtype and rounded once.
     private static void RunOnCpu(Tensor x, Tensor w, Tensor? bias, Tensor? a, Tensor? b, float scale, Tensor y)
     {
-        using Tensor input = Matrix(x);
-        using Tensor output = Matrix(y);
+        using Tensor input = RowMatrix.View("Gemv.Run", x);
+        using Tensor output = RowMatrix.View("Gemv.Run", y);
         using Tensor sum = Tensor.Empty(output.Shape, Check.Statistics(y.DType), y.Device);
         MatMul.Run(input, false, w, true, sum, bias: bias);
         if (a is not null)
@@ -105,12 +105,5 @@ public static class Gemv
         using Tensor rounded = Tensor.Empty(output.Shape, y.DType, y.Device);
         Cast.Run(sum, rounded);
         Copy.Run(rounded, output);
-    }
-
-    // The rows of a tensor as a matrix: another share of it.
-    private static Tensor Matrix(Tensor tensor)
-    {
-        RowMatrix rows = RowMatrix.Of("Gemv.Run", tensor, tensor);
-        return new Tensor(tensor.Storage.Retain(), tensor.DType, [rows.Rows, rows.Columns], new Strides([rows.Stride, 1]), tensor.Offset);
     }
 }

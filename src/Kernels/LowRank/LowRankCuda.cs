@@ -102,12 +102,7 @@ internal static partial class LowRankCuda
         Store(sum, c);
     }
 
-    // The rows of a tensor as a matrix: another share of it.
-    private static Tensor Matrix(Tensor tensor)
-    {
-        RowMatrix rows = RowMatrix.Of("LowRank", tensor, tensor);
-        return new Tensor(tensor.Storage.Retain(), tensor.DType, [rows.Rows, rows.Columns], new Strides([rows.Stride, 1]), tensor.Offset);
-    }
+    private static Tensor Matrix(Tensor tensor) => RowMatrix.View("LowRank", tensor);
 
     // The matrix in a dtype: another share of it, or a converted copy without gaps.
     private static Tensor As(Tensor tensor, DType dtype)

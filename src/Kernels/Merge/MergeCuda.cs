@@ -6,8 +6,9 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Merge on CUDA: all matrices in one launch, a tile a block or, where nothing is recorded, several. Whatever needs memory takes it before the first matrix is changed,
-/// but for the records of an exact merge, whose length shows only then; see <see cref="ApplyExact"/>.
+/// Merge on CUDA: all matrices in one launch, a tile a block or, where nothing is recorded, several. Whatever needs memory takes
+/// it before the first matrix is changed, but for the records of an exact merge, whose length shows only then; see
+/// <see cref="ApplyExact"/>.
 /// </summary>
 internal static class MergeCuda
 {

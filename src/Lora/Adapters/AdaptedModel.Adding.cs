@@ -44,7 +44,7 @@ public sealed partial class AdaptedModel
 
             foreach (string parameter in CopiedParameters(config, match))
             {
-                copies.Add(parameter, new Variable(CopyOf(Original(parameter).Value), name: parameter));
+                copies.Add(parameter, new Variable(Copy.Clone(Original(parameter).Value), name: parameter));
             }
         }
         catch
@@ -151,8 +151,7 @@ public sealed partial class AdaptedModel
     {
         // PEFT starts the magnitude at the norm of the adapted weight; with B = 0 that is the base weight's.
         Tensor norm = Tensor.Empty([target.Module.OutFeatures], AdapterDType, Base.Device);
-        using Tensor dense = Copy.Dense(weight);
-        Dora.WeightNorm(dense, a, b, (float)target.Scale, isTransposed, norm);
+        Dora.WeightNorm(weight, a, b, (float)target.Scale, isTransposed, norm);
         return new Variable(norm, name: $"{target.Module.Path}.lora_magnitude_vector");
     }
 
@@ -193,19 +192,9 @@ public sealed partial class AdaptedModel
             OutputMajor(weight, linear.IsTransposed), linear.OutFeatures, linear.InFeatures, rank, target.Scale);
         Tensor ta = LoraInitializer.ToTensor(a, [rank, linear.InFeatures], AdapterDType, Base.Device);
         Tensor tb = LoraInitializer.ToTensor(b, [linear.OutFeatures, rank], AdapterDType, Base.Device);
-        var start = new PissaStart(new Variable(CopyOf(weight), name: $"{linear.Path}.weight"), ta, tb);
+        var start = new PissaStart(new Variable(Copy.Clone(weight), name: $"{linear.Path}.weight"), ta, tb);
         Kernels.Merge.Apply([new MergeTarget(start.Residual.Value, [new MergeTerm(ta, tb, -(float)target.Scale)], linear.IsTransposed)]);
         return start;
-    }
-
-    // A copy without the gaps that a weight beside adapters has.
-    private static Tensor CopyOf(Tensor tensor)
-    {
-        using var made = new Tentative();
-        Tensor copy = made.Add(tensor.EmptyLike());
-        Copy.Run(tensor, copy);
-        made.Keep();
-        return copy;
     }
 
     // A weight as [out, in] floats on the host.

@@ -120,7 +120,7 @@ public sealed partial class AdaptedModel
         // them the layout stays.
         Autograd.Variable[] weights = [.. stack.Linears.Select(l => Original($"{l.Path}.weight"))];
         using var made = new Tentative();
-        Tensor[] copies = [.. weights.Select(w => made.Add(CopyOf(w.Value)))];
+        Tensor[] copies = [.. weights.Select(w => made.Add(Copy.Clone(w.Value)))];
         made.Keep();
         ForgetPlacements();
         _layouts.Remove(stack);

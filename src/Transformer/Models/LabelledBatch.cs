@@ -228,10 +228,10 @@ public sealed class LabelledBatch : IDisposable
         }
     }
 
-    // Label i of a row is what the state at i − 1 is scored against.
     private EngineDataException TooLong(int position) => new(
         $"a sequence of {position + 1} tokens is longer than the model: max_position_embeddings is {_model.Config.MaxPositions}");
 
+    // Label i of a row is what the state at i − 1 is scored against.
     private void FillLabels(ReadOnlySpan<int> labels, int length)
     {
         Span<int> rows = _rows.Host<int>();

@@ -13,9 +13,6 @@ public sealed class MixedTrainingTests : IDisposable
     private const string Dropping = """ "r": 4, "target_modules": ["q_proj"], "init_lora_weights": false, "lora_dropout": 0.25 """;
     private const string Head = """ "r": 4, "target_modules": ["lm_head"] """;
 
-    // As in LoraParityTests.Tight: two changes of summation order, with a margin of two.
-    private const double Tight = 7e-6;
-
     private static readonly string[] s_names = ["plain", "wide"];
     private static readonly int[] s_rows = [1, 0, -1, 1];
 
@@ -54,7 +51,7 @@ public sealed class MixedTrainingTests : IDisposable
             {
                 float[] alone = ParityRun.Floats(parameter.Gradient!);
                 Assert.Contains(alone, g => g != 0);
-                Assert.InRange(ParityRun.MaxDifference(alone, together[parameter]), 0, Tight * ParityRun.Scale(alone));
+                Assert.InRange(ParityRun.MaxDifference(alone, together[parameter]), 0, LoraParityTests.Tight * ParityRun.Scale(alone));
                 parameter.ClearGradient();
             }
         }
