@@ -11,8 +11,12 @@ internal static class GemvCuda
 {
     private const string Op = "Gemv";
     private const int Threads = 256;
-    private const int TileRows = 16;
     private const int ShortRows = 8;
+
+    // Rows of W a tile: up to ShortRows rows of x, and more.
+    private const int ShortTile = 16;
+    private const int LongTile = 32;
+    private const int RankTile = 16;
 
     // S is summed over up to this many splits of K, each of at least so many columns; a split is whole turns of one warp.
     private const int MostSplits = 8;
@@ -54,10 +58,12 @@ internal static class GemvCuda
         int splitInputs = (int)CudaLaunch.CeilDiv(CudaLaunch.CeilDiv(Math.Max(x.Columns, 1), splits), SplitUnit) * SplitUnit;
         splits = Math.Max(1, (int)CudaLaunch.CeilDiv(x.Columns, splitInputs));
         int vectors = (Aligned(x) && Aligned(w) ? 1 : 0) | (Aligned(x) && Aligned(a) ? 2 : 0) | (AlignedRows(b) ? 4 : 0);
+        // Blocks of their own for S, as long as all blocks are resident together.
+        long blocks = CudaLaunch.CeilDiv(w.Rows, isShort ? ShortTile : LongTile) + (CudaLaunch.CeilDiv(rank, RankTile) * splits);
         kernels.Launch(
             device,
             x.DType,
-            LaunchShape.Blocks(Math.Min(resident, CudaLaunch.CeilDiv(w.Rows, TileRows)), Threads),
+            LaunchShape.Blocks(Math.Min(resident, blocks), Threads),
             new GemvParams
             {
                 X = x.Address,
