@@ -1,18 +1,35 @@
-// Δ = Σ scale·B·A of one or several adapters, formed a tile at a time and never held as a whole. Each element is one chain of
-// fused multiply-adds from 0 over the adapters and their ranks in order, whatever the tile: the bits of the CPU. Tensor cores
-// add in another order and are out of the question.
+// Δ = Σ scale·B·A of one or several adapters, formed a tile at a time by tensor cores and never held as a whole.
 //
-// The factors lie packed in f32, rank by rank: left [rank, rows], right [rank, columns] of the matrix as it is stored, padded
-// with zeros to multiples of 256, so that a tile needs no bounds and every row begins at a multiple of 16 bytes.
+// Every factor is split once, when it is packed, into three bf16 numbers whose sum it is: x = x₀ + x₁ + x₂, |x₁| ≤ 2⁻⁸|x|,
+// |x₂| ≤ 2⁻¹⁷|x|. Of the nine products of l and r six are formed, l₂r₀ + l₀r₂ + l₁r₁ + l₁r₀ + l₀r₁ + l₀r₀ in that order; what is left
+// out is at most 2⁻²⁴|lr|. Three TF32 products would take as long (half the depth in each) and lose 2⁻²⁰.
 //
-// A tile has 64 rows of 512 bytes of W. Each of 8 warps has 8 rows, each lane 16 bytes of each of them (8 × 8 or 8 × 4
-// elements): a warp reads W 512 bytes at a time, and of one rank 8 numbers that are the same for all its lanes (one pass of
-// shared memory each 4) and 8 or 4 of each lane's own, for 64 or 32 multiply-adds. W waits in shared memory, not in registers,
-// which Δ needs: every thread copies and reads the pieces that are its own, so that no barrier is needed for them.
+// Numerics: the ranks of each adapter are padded with zeros to slices of 16, the depth of an mma. A slice's six sums are one
+// chain of mma from 0; Δ is the f32 sum of the slices in order. An element's bits depend on its row of the left factor and its
+// column of the right one alone, not on the tile, the pass or W's dtype: what one pass adds another subtracts. Another generation of
+// GPUs may round otherwise. Error, with u = 2⁻²⁴ and S = Σ|lr|: an mma aligns 16 products (8 at a time on sm_80) and the sum before
+// them to the largest and cuts each off at 2⁻²³ of it, so 2·(8 + 2)·2⁻²³ = 40u of its largest sum at most; that is S for l₀r₀, 2⁻⁷·S
+// for the others. Together 41u·S, summed over the slices; 1u·S for what is left out; 1u·S for each slice that is added to others. In
+// practice errors are about u·S. Factors below 2⁻¹¹⁰ lose what lies below 2⁻¹³⁴, half the smallest bf16; a factor that is no finite
+// number makes NaN. Padding adds products of zeros and starts from 0, so that it changes no bit.
+//
+// A tile has 128 rows of 256 bytes of W, a warp 32 rows of 128 bytes of it. In the mma the columns are "M" and the rows "N", so that
+// with g = lane / 4, t = lane % 4 a lane gets columns (g, g + 8) of rows (2t, 2t + 1). Which column an mma's number stands for is
+// free: they are dealt out so that a lane has N neighbours, 16 bytes, eight lanes 128 bytes of a row, and four such pieces lie in
+// four neighbouring rows; see delta_item.
+//
+// The factors are packed as lanes read them: [slice][unit of 16 rows or columns][x₀, x₁, x₂][lane] of 16 bytes, all that a tile needs of
+// a slice side by side. The right factor's unit is an mma's A operand, the left one's the B operands of two. Extents are padded with
+// zeros to multiples of 128. W waits in shared memory, not in registers, which Δ needs: every thread copies and reads the pieces
+// that are its own, so that no barrier is needed for them.
 #pragma once
 #include "mma.cuh"
 
-constexpr int DeltaRows = 64, DeltaThreads = 256, DeltaSlice = 16, DeltaWarpRows = 8;
+constexpr int DeltaRows = 128, DeltaRowBytes = 256, DeltaThreads = 256, DeltaDepth = 16;
+constexpr int DeltaPieces = 8;      // of 16 bytes of W, for each thread
+constexpr int DeltaItemQuads = 6;   // 16-byte words of a packed row or column in a slice
+constexpr int DeltaUnitQuads = 96;  // of a unit, 16 of them
+constexpr int DeltaTileQuads = DeltaRows * DeltaRowBytes / 16;
 
 // The elements in one word of 4 bytes.
 template <typename T> struct Word;
@@ -47,11 +64,11 @@ template <> struct Word<f16> {
 };
 
 struct DeltaFactors {
-    const float* left;
-    const float* right;
-    long long left_stride;
+    const uint4* left;
+    const uint4* right;
+    long long left_stride;  // in uint4, from slice to slice
     long long right_stride;
-    int rank;
+    int slices;
 };
 
 // The same number, of which the compiler knows nothing: what follows from it is computed again instead of being kept in the
@@ -61,175 +78,228 @@ __device__ __forceinline__ int hidden(int x) {
     return x;
 }
 
-// A block's tile and a thread's part of it: 8 rows from `first` on, 16 bytes from `column` on.
+// A block's tile and a thread's part of it: 16 bytes from `column` on of eight rows.
 template <typename T> struct DeltaTile {
     using U = typename Word<T>::U;
-    static constexpr int N = Pack<T>::N;          // columns of a lane
-    static constexpr int Columns = 32 * N;        // of the tile
-    static constexpr int RightQuads = Columns / 4;  // 16-byte pieces of a rank's right factor
-    static constexpr int SliceQuads = DeltaSlice * (DeltaRows / 4 + RightQuads);
+    static constexpr int N = Pack<T>::N;                         // columns of a lane
+    static constexpr int Columns = DeltaRowBytes / sizeof(U);  // of the tile
 
     int row, left, rows, columns;  // of the tile within the matrix, and its extents
     int first, column;             // of the thread within the tile
     long long stride;
-    U* w;       // the thread's first element
+    U* corner;  // the tile's first element
     bool fast;  // 16-byte pieces are aligned, and there as a whole or not at all
 
     __device__ __forceinline__ DeltaTile(
         const void* matrix, long long matrix_stride, int matrix_rows, int matrix_columns, int tiles_across, int tile, bool vectors) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         row = tile / tiles_across * DeltaRows;
         left = tile % tiles_across * Columns;
         rows = min(DeltaRows, matrix_rows - row);
         columns = min(Columns, matrix_columns - left);
-        first = (int)(threadIdx.x / 32) * DeltaWarpRows;
-        column = (int)(threadIdx.x % 32) * N;
+        first = warp / 2 * 32 + lane % 4 * 4;
+        column = warp % 2 * (8 * N) + lane / 4 * N;
         stride = matrix_stride;
-        w = (U*)matrix + (row + first) * stride + left + column;
+        corner = (U*)matrix + row * stride + left;
         fast = vectors && columns % N == 0;
     }
 
-    // How many elements of the thread's row i there are; 0 or less: none.
-    __device__ __forceinline__ int valid(int i) const { return first + i < rows ? columns - column : 0; }
+    // The row in the tile of the thread's piece i.
+    __device__ __forceinline__ int row_of(int i) const { return first + i / 4 * 16 + i % 4; }
 
-    // The thread's piece of row i in shared memory.
+    // How many elements piece i has; 0 or less: none.
+    __device__ __forceinline__ int valid(int i) const { return row_of(i) < rows ? columns - column : 0; }
+
+    __device__ __forceinline__ U* at(int i) const { return corner + row_of(i) * stride + column; }
+
+    // Piece i in shared memory. A warp has 512 bytes, 128 for each of its four rows, in which lanes are shuffled: neither rows that
+    // arrive nor a quarter of a warp that reads, two neighbouring lanes of every row, meet in a bank.
     template <typename P> static __device__ __forceinline__ P* slot(P* pieces, int i) {
-        return pieces + i * DeltaThreads + threadIdx.x;
+        const int lane = threadIdx.x % 32, t = lane % 4;
+        return pieces + i * DeltaThreads + (threadIdx.x - lane + 8 * t + (lane / 4 ^ 2 * t));
     }
 
     // Begins to copy the thread's pieces to their slots, zeros where the matrix has none.
     __device__ __forceinline__ void fetch(uint4* pieces) const {
         if (fast) {
 #pragma unroll
-            for (int i = 0; i < DeltaWarpRows; i++) {
+            for (int i = 0; i < DeltaPieces; i++) {
                 bool exists = valid(i) > 0;
-                copy_async_16(slot(pieces, i), exists ? w + i * stride : w - first * stride - column, exists);
+                copy_async_16(slot(pieces, i), exists ? at(i) : corner, exists);
             }
             return;
         }
 #pragma unroll 1
-        for (int i = 0; i < DeltaWarpRows; i++) {
+        for (int i = 0; i < DeltaPieces; i++) {
             int count = valid(i);
+            const U* from = at(i);
             U* to = (U*)slot(pieces, i);
 #pragma unroll
-            for (int n = 0; n < N; n++) to[n] = n < count ? w[i * stride + n] : (U)0;
+            for (int n = 0; n < N; n++) to[n] = n < count ? from[n] : (U)0;
         }
     }
 };
 
-// Two slices of the widest tile's factors, and W's pieces.
-constexpr int DeltaFactorQuads = 2 * DeltaTile<bf16>::SliceQuads;
-constexpr int DeltaSharedQuads = DeltaFactorQuads + DeltaWarpRows * DeltaThreads;
+// Shared memory: a slice of the widest tile's factors, later what a pass puts in their place, which has room for a tile; W's pieces.
+constexpr int DeltaFactorQuads = DeltaTileQuads, DeltaSharedQuads = DeltaFactorQuads + DeltaTileQuads;
+static_assert(DeltaRows * DeltaItemQuads % DeltaThreads == 0, "no thread is without a part");
+static_assert((DeltaRows + DeltaTile<bf16>::Columns) * DeltaItemQuads <= DeltaFactorQuads, "the factors have room");
 
-// Begins to copy the ranks from `begin` on to shared memory: left [slice][16], right [slice][RightQuads] pieces. A lane that has
-// 8 columns reads two neighbouring pieces; the even ones lie before the odd ones, so that lanes read neighbouring addresses.
+// Begins to copy what the tile needs of a slice: the left factor's units, behind them the right one's.
 template <typename T>
-__device__ __forceinline__ void delta_fetch(const DeltaFactors& f, const DeltaTile<T>& t, int begin, float4* to) {
-    using D = DeltaTile<T>;
-    // The loops are short and wait for nothing: unrolled, their addresses would take the registers that Δ needs.
-    int ranks = min(DeltaSlice, f.rank - begin);
-#pragma unroll 1
-    for (int i = threadIdx.x; i < ranks * (DeltaRows / 4); i += DeltaThreads) {
-        int k = i / (DeltaRows / 4), quad = i % (DeltaRows / 4);
-        copy_async_16(to + i, f.left + (begin + k) * f.left_stride + t.row + 4 * quad, true);
-    }
-    to += DeltaSlice * (DeltaRows / 4);
-#pragma unroll 1
-    for (int i = threadIdx.x; i < ranks * D::RightQuads; i += DeltaThreads) {
-        int k = i / D::RightQuads, quad = i % D::RightQuads;
-        int place = D::N == 8 ? (quad & 1) * 32 + (quad >> 1) : quad;
-        copy_async_16(to + k * D::RightQuads + place, f.right + (begin + k) * f.right_stride + t.left + 4 * quad, true);
-    }
-    commit_copies();
+__device__ __forceinline__ void delta_fetch(const DeltaFactors& f, const DeltaTile<T>& t, int slice, uint4* to) {
+    constexpr int Left = DeltaRows * DeltaItemQuads, Right = DeltaTile<T>::Columns * DeltaItemQuads;
+    const int thread = hidden(threadIdx.x);
+    const uint4* left = f.left + slice * f.left_stride + t.row * DeltaItemQuads + thread;
+    const uint4* right = f.right + slice * f.right_stride + t.left * DeltaItemQuads + thread;
+    to += thread;
+#pragma unroll
+    for (int i = 0; i < Left; i += DeltaThreads) copy_async_16(to + i, left + i, true);
+#pragma unroll
+    for (int i = 0; i < Right; i += DeltaThreads)
+        if (i + DeltaThreads <= Right || i + thread < Right) copy_async_16(to + Left + i, right + i, true);
 }
 
-// Δ of the thread's elements, and W's pieces in their slots of `pieces`, which are on their way while Δ is formed. `shared` has
+// Adds the product of a slice.
+template <typename T>
+__device__ __forceinline__ void delta_multiply(const uint4* factors, float (&delta)[DeltaPieces][DeltaTile<T>::N]) {
+    constexpr int Parts[6][2] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
+    const int thread = hidden(threadIdx.x), warp = thread / 32;
+    const uint4* left = factors + thread % 32 + warp / 2 * (2 * DeltaUnitQuads);
+    const uint4* right = factors + thread % 32 + DeltaRows * DeltaItemQuads + warp % 2 * (DeltaTile<T>::N / 2 * DeltaUnitQuads);
+    uint4 l[2][3];
+#pragma unroll
+    for (int i = 0; i < 6; i++) l[i / 3][i % 3] = left[i / 3 * DeltaUnitQuads + i % 3 * 32];
+#pragma unroll
+    for (int j = 0; j < DeltaTile<T>::N / 2; j++) {
+        uint32_t r[3][4];
+#pragma unroll
+        for (int p = 0; p < 3; p++) {
+            const uint4 v = right[j * DeltaUnitQuads + 32 * p];
+            r[p][0] = v.x, r[p][1] = v.y, r[p][2] = v.z, r[p][3] = v.w;
+        }
+        float even[2][4] = {}, odd[2][4] = {};
+#pragma unroll
+        for (int k = 0; k < 6; k++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const uint4& part = l[h][Parts[k][0]];
+                mma<bf16>(even[h], r[Parts[k][1]], part.x, part.y);
+                mma<bf16>(odd[h], r[Parts[k][1]], part.z, part.w);
+            }
+        // Of an mma's sums number c stands for its lane's column c / 2 and row c % 2.
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int h = i / 4, c = i % 4, column = 2 * j + c / 2, row = 4 * h + c % 2 * 2;
+            delta[row][column] = __fadd_rn(delta[row][column], even[h][c]);
+            delta[row + 1][column] = __fadd_rn(delta[row + 1][column], odd[h][c]);
+        }
+    }
+}
+
+// Δ of the thread's pieces, and W's pieces in their slots of `pieces`, which are on their way while Δ is formed. `shared` has
 // DeltaFactorQuads; synchronise before using it for something else.
 template <typename T>
 __device__ __forceinline__ void delta_tile(
-    const DeltaFactors& f, const DeltaTile<T>& t, float4* shared, uint4* pieces, float (&delta)[DeltaWarpRows][DeltaTile<T>::N]) {
-    using D = DeltaTile<T>;
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    delta_fetch<T>(f, t, 0, shared);
+    const DeltaFactors& f, const DeltaTile<T>& t, uint4* shared, uint4* pieces, float (&delta)[DeltaPieces][DeltaTile<T>::N]) {
+    if (f.slices > 0) delta_fetch<T>(f, t, 0, shared);
+    commit_copies();
     t.fetch(pieces);
     commit_copies();
 #pragma unroll
-    for (int i = 0; i < DeltaWarpRows; i++)
+    for (int i = 0; i < DeltaPieces; i++)
 #pragma unroll
-        for (int j = 0; j < D::N; j++) delta[i][j] = 0;
-    int buffer = 0;
-    for (int begin = 0; begin < f.rank; begin += DeltaSlice, buffer ^= 1) {
-        // For the first slice W need not have arrived; the others were asked for after it.
-        if (begin == 0) wait_for_groups<1>();
-        else wait_for_copies();
-        // This slice is there for all, and all are done with the one before, in whose place the next one goes.
-        __syncthreads();
-        if (begin + DeltaSlice < f.rank) delta_fetch<T>(f, t, begin + DeltaSlice, shared + (buffer ^ 1) * D::SliceQuads);
-        const float4* left = shared + buffer * D::SliceQuads + 2 * warp;
-        const float4* right = shared + buffer * D::SliceQuads + DeltaSlice * (DeltaRows / 4) + lane;
-        int ranks = min(DeltaSlice, f.rank - begin);
-#pragma unroll 2
-        for (int k = 0; k < ranks; k++) {
-            float4 l0 = left[k * (DeltaRows / 4)], l1 = left[k * (DeltaRows / 4) + 1];
-            float l[8] = {l0.x, l0.y, l0.z, l0.w, l1.x, l1.y, l1.z, l1.w}, r[D::N];
-#pragma unroll
-            for (int q = 0; q < D::N / 4; q++) {
-                float4 v = right[k * D::RightQuads + 32 * q];
-                r[4 * q] = v.x, r[4 * q + 1] = v.y, r[4 * q + 2] = v.z, r[4 * q + 3] = v.w;
-            }
-#pragma unroll
-            for (int i = 0; i < DeltaWarpRows; i++)
-#pragma unroll
-                for (int j = 0; j < D::N; j++) delta[i][j] = fmaf(l[i], r[j], delta[i][j]);
+        for (int n = 0; n < DeltaTile<T>::N; n++) delta[i][n] = 0;
+#pragma unroll 1
+    for (int slice = 0; slice < f.slices; slice++) {
+        if (slice == 0) {
+            // W need not have arrived.
+            wait_for_groups<1>();
+        } else {
+            // The next slice takes the place of the one before when all are done with it; the other block computes meanwhile.
+            __syncthreads();
+            delta_fetch<T>(f, t, slice, shared);
+            commit_copies();
+            wait_for_copies();
         }
+        __syncthreads();
+        delta_multiply<T>(shared, delta);
     }
     wait_for_copies();
 }
 
-// One adapter's A [rank, inputs] and B [outputs, rank] to packed rows: A as it is, scale·B (rounded to f32) transposed.
+// One adapter's A [rank, inputs] and B [outputs, rank]: A as it is and scale·B, rounded to f32, split and packed.
 struct DeltaPackParams {
     const void* a;
     const void* b;
-    float* packed_a;
-    float* packed_b;
+    uint4* packed_a;
+    uint4* packed_b;
     long long a_stride;
     long long b_stride;
-    long long packed_a_stride;
-    long long packed_b_stride;
     int a_type;
     int b_type;
     int rank;
     int inputs;
     int outputs;
     float scale;
-    int a_tiles;      // blocks that copy tiles of 32 × 32 of A; the rest transposes B
+    int a_run;        // neighbours that a lane has: 8 or 4 of W's columns, by its dtype, 2 of its rows
+    int b_run;
+    int a_blocks;     // blocks that pack A; the rest packs B
     int first_block;  // in a launch for several adapters
 };
+
+// Number c % 2 of word `lane` of unit u is this one of 128 rows or columns: a lane's run lies in run / 2 neighbouring units.
+__device__ __forceinline__ int delta_item(int run, int unit, int lane) {
+    return unit / (run / 2) * (8 * run) + lane / 4 * run + unit % (run / 2) * 2;
+}
 
 __device__ __forceinline__ float delta_load(const void* p, long long i, int code) {
     return code == F64 ? (float)((const double*)p)[i] : load_any(p, i, code);
 }
 
-// 256 threads, one tile each block.
+// The leading bf16 of x, which is left with the rest. What would round up to infinity is cut off.
+__device__ __forceinline__ uint32_t delta_split(float& x) {
+    bf16 part = __float2bfloat16_rn(x);
+    if (isinf(__bfloat162float(part))) part = __ushort_as_bfloat16((unsigned short)(__float_as_uint(x) >> 16));
+    x -= __bfloat162float(part);
+    return __bfloat16_as_ushort(part);
+}
+
+// 256 threads: 16 ranks of 128 rows or columns, a unit a warp.
 __device__ __forceinline__ void delta_pack(const DeltaPackParams& p) {
-    __shared__ float tile[32][33];
-    int tx = threadIdx.x % 32, ty = threadIdx.x / 32;
-    int block = blockIdx.x - p.first_block;
-    bool is_a = block < p.a_tiles;
-    if (!is_a) block -= p.a_tiles;
-    int across = (int)((is_a ? p.packed_a_stride : p.packed_b_stride) / 32);
-    int k0 = block / across * 32, c0 = block % across * 32;
-    if (is_a) {
-        for (int k = k0 + ty; k < min(k0 + 32, p.rank); k += 8) {
-            int c = c0 + tx;
-            p.packed_a[k * p.packed_a_stride + c] = c < p.inputs ? delta_load(p.a, k * p.a_stride + c, p.a_type) : 0.0f;
-        }
-        return;
-    }
-    for (int i = ty; i < 32; i += 8) {
-        int n = c0 + i, k = k0 + tx;
-        tile[i][tx] =
-            n < p.outputs && k < p.rank ? __fmul_rn(delta_load(p.b, n * p.b_stride + k, p.b_type), p.scale) : 0.0f;
+    constexpr int Part = 128;
+    __shared__ float tile[DeltaDepth][Part + 1];
+    int block = (int)blockIdx.x - p.first_block;
+    const bool is_a = block < p.a_blocks;
+    if (!is_a) block -= p.a_blocks;
+    const int extent = is_a ? p.inputs : p.outputs, across = (extent + Part - 1) / Part;
+    const int k0 = block / across * DeltaDepth, c0 = block % across * Part;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < DeltaDepth * Part; i += DeltaThreads) {
+        // Neighbouring threads read neighbours in memory.
+        const int k = is_a ? i / Part : i % DeltaDepth, c = is_a ? i % Part : i / DeltaDepth;
+        float x = 0;
+        if (k0 + k < p.rank && c0 + c < extent)
+            x = is_a ? delta_load(p.a, (k0 + k) * p.a_stride + c0 + c, p.a_type)
+                     : __fmul_rn(delta_load(p.b, (c0 + c) * p.b_stride + k0 + k, p.b_type), p.scale);
+        tile[k][c] = x;
     }
     __syncthreads();
-    for (int i = ty; i < 32 && k0 + i < p.rank; i += 8) p.packed_b[(k0 + i) * p.packed_b_stride + c0 + tx] = tile[tx][i];
+    const int lane = threadIdx.x % 32, unit = threadIdx.x / 32, run = is_a ? p.a_run : p.b_run, c = delta_item(run, unit, lane);
+    uint32_t words[3][4];
+#pragma unroll
+    for (int w = 0; w < 4; w++) {
+        // The pairs of ranks from 2t and from 2t + 8 on, of one column and of its neighbour; of rows first the one's pairs, then the
+        // other's, which are two operands.
+        const int other = run == 2 ? w / 2 : w % 2, k = lane % 4 * 2 + (run == 2 ? w % 2 : w / 2) * 8;
+        float low = tile[k][c + other], high = tile[k + 1][c + other];
+#pragma unroll
+        for (int part = 0; part < 3; part++) {
+            words[part][w] = delta_split(low);
+            words[part][w] |= delta_split(high) << 16;
+        }
+    }
+    uint4* to = (is_a ? p.packed_a : p.packed_b) + (long long)block * (Part * DeltaItemQuads) + unit * DeltaUnitQuads + lane;
+#pragma unroll
+    for (int part = 0; part < 3; part++) to[32 * part] = make_uint4(words[part][0], words[part][1], words[part][2], words[part][3]);
 }

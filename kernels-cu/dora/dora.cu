@@ -3,8 +3,8 @@
 // dora_ratio — y = magnitude / norm;  dora_scale — W[n,:] ← W[n,:]·ratio[n]
 // Shapes: W [R,C], in the norm with any row stride, outputs along the rows, or along the columns for W stored [in, out]; any alignment
 // Dtypes: W f32 | bf16 | f16 (scale: f32), the rest f32; A, B any float.  Arch: sm_80+
-// Bytes: norm R·C·e + 4·r·(R + C), scale 8·R·C.  Flops: norm (2r + 3)·R·C.  Bound: memory up to about rank 32
-// Algorithm: norm: a block a tile of 64 rows × 512 bytes as in merge.cu, W + Δ never leaves registers; then one thread an output
+// Bytes: norm R·C·e + 6·r·(R + C), scale 8·R·C.  Flops: norm (2r + 3)·R·C.  Bound: memory up to about rank 16
+// Algorithm: norm: a block a tile of 128 rows × 256 bytes as in merge.cu, W + Δ never leaves registers; then one thread an output
 // Numerics: fixed order by shapes and dtype alone, f32.  Aliasing: ratio's y may be an operand; scale works in place
 #include "../common/delta.cuh"
 
@@ -23,16 +23,16 @@ template <typename T, bool Columns> __device__ __forceinline__ void dora_norm(co
     using D = DeltaTile<T>;
     using W = Word<T>;
     constexpr int N = D::N, H = W::H;
-    float4* shared = dynamic_shared<float4>();
-    uint4* pieces = (uint4*)(shared + DeltaFactorQuads);
+    uint4* shared = dynamic_shared<uint4>();
+    uint4* pieces = shared + DeltaFactorQuads;
     const int tile = blockIdx.x;
-    float delta[DeltaWarpRows][N];
+    float delta[DeltaPieces][N];
     delta_tile<T>(
         p.factors, D(p.w, p.stride, p.rows, p.columns, p.tiles_across, tile, p.vectors), shared, pieces, delta);
     const D t(p.w, p.stride, p.rows, p.columns, p.tiles_across, hidden(tile), p.vectors);
     // W's pieces and the factors are padded with zeros, so that elements outside W contribute (0 + 0)².
 #pragma unroll
-    for (int i = 0; i < DeltaWarpRows; i++) {
+    for (int i = 0; i < DeltaPieces; i++) {
         const uint4 piece = *D::slot(pieces, i);
         const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
 #pragma unroll
@@ -46,34 +46,39 @@ template <typename T, bool Columns> __device__ __forceinline__ void dora_norm(co
             }
         }
     }
+    // Sums over the lanes that have the row, or the column, then over the warps that do.
+    float* sums = (float*)shared;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
     if constexpr (!Columns) {
-        float* out = p.partial + (long long)(blockIdx.x % p.tiles_across) * p.rows + t.row + t.first;
+        float* out = p.partial + (long long)(tile % p.tiles_across) * p.rows + t.row;
 #pragma unroll
-        for (int i = 0; i < DeltaWarpRows; i++) {
+        for (int i = 0; i < DeltaPieces; i++) {
             float sum = 0;
 #pragma unroll
             for (int j = 0; j < N; j++) sum += delta[i][j];
-            // Over the warp, which has the row.
 #pragma unroll
-            for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-            if (t.column == 0 && t.first + i < t.rows) out[i] = sum;
+            for (int d = 16; d >= 4; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+            if (lane < 4) sums[warp % 2 * DeltaRows + t.row_of(i)] = sum;
         }
-    } else {
-        float* out = p.partial + (long long)(blockIdx.x / p.tiles_across) * p.columns + t.left;
-        float* sums = (float*)shared;  // [8][columns of a tile]
         __syncthreads();
+        for (int row = threadIdx.x; row < t.rows; row += DeltaThreads) out[row] = sums[row] + sums[DeltaRows + row];
+    } else {
+        float* out = p.partial + (long long)(tile / p.tiles_across) * p.columns + t.left;
 #pragma unroll
         for (int j = 0; j < N; j++) {
             float sum = 0;
 #pragma unroll
-            for (int i = 0; i < DeltaWarpRows; i++) sum += delta[i][j];
-            sums[threadIdx.x / 32 * D::Columns + t.column + j] = sum;
+            for (int i = 0; i < DeltaPieces; i++) sum += delta[i][j];
+#pragma unroll
+            for (int d = 2; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+            if (lane % 4 == 0) sums[warp / 2 * D::Columns + t.column + j] = sum;
         }
         __syncthreads();
         for (int column = threadIdx.x; column < t.columns; column += DeltaThreads) {
             float sum = 0;
 #pragma unroll
-            for (int i = 0; i < DeltaThreads / 32; i++) sum += sums[i * D::Columns + column];
+            for (int i = 0; i < DeltaThreads / 64; i++) sum += sums[i * D::Columns + column];
             out[column] = sum;
         }
     }

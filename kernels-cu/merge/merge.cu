@@ -1,23 +1,22 @@
 // merge_apply — W ← round(W + Δ), Δ = Σ scale·B·A (common/delta.cuh), for all matrices of a table in one launch
-// merge_exact — the same, and per tile of 64 rows × 512 bytes the elements that round(W′ − Δ) does not bring back
+// merge_exact — the same, and per tile of 128 rows × 256 bytes the elements that round(W′ − Δ) does not bring back
 // merge_undo — W ← round(W′ − Δ), then those elements;  merge_pack — all factors, in one launch
 // Shapes: W [R,C] with a row stride; any alignment (16-byte accesses where it allows); factors packed, see delta.cuh
 // Dtypes: W f32 | bf16 | f16, each matrix its own; A, B any float; Δ and the sum in f32.  Arch: sm_80+
-// Bytes: 2·R·C·e + 4·r·(R + C), exact: + the records.  Flops: (2r + 1)·R·C.  Bound: memory, target >= 95% of copy bandwidth
-//   at rank 16. An H100 moves a bf16 element's 4 bytes in 4 ∕ 3.0e12 s = 1.3 ps; its r multiply-adds take r ∕ 33e12 s, 0.5 ps
-//   at rank 16, and conversions, the factors' loads and the sum another 0.3 ps of issue slots: hidden behind memory. From about
-//   rank 32 on (f32, 8 bytes: 64; exact a little earlier) issue slots are the bound, and time grows with the rank; tensor cores
-//   would help but not give the CPU's bits. Factors come from L2: 1.25·r KB for a tile's 64 KB of W, read and written
-// Algorithm: a block a tile; W's pieces come by cp.async while Δ is formed by FFMA, 8 × 16 bytes a thread, and so do the factors,
-//   16 ranks during the work on the 16 before. Two blocks a multiprocessor: one loads while the other computes. In merge_apply
-//   these walk over the tiles, and the next one's W and factors come during the work on the current one (apply.cuh)
+// Bytes: 2·R·C·e + 6·r·(R + C), r a multiple of 16; exact: + the records.  Flops: (2r + 1)·R·C, by tensor cores six times that
+//   Bound: memory, target >= 95% of copy bandwidth at rank 16. For 128 bf16 elements of a warp an H200 moves 512 bytes in 0.12 ns:
+//   110 cycles of a quarter of a multiprocessor. 16 ranks take 6 mma, 39 to 48 cycles of the tensor core, and all of merge_apply's
+//   instructions about 55 issue slots. The tensor cores become the bound from about rank 40 on (f32, twice the bytes: 80).
+//   Factors come from L2: 1.5·r KB for a tile's 64 KB of W, read and written
+// Algorithm: a block a tile, two blocks a multiprocessor. All that a tile of rank 16 needs is asked for at once by cp.async: factors
+//   and W's pieces, 56 KB a block; Δ is formed when the factors are there, W added when it is
 // Records: placed by a prefix sum over the block, staged in shared memory, written to room that the block reserves with one
 //   integer atomic: segments lie without gaps, in an order that may change from run to run, which no result shows. A tile
 //   whose segment ends past the pool's capacity leaves W as it is; a second launch merges it once there is room
-// Numerics: the bits of the CPU's Δ and of its sum.  Aliasing: W is changed in place; matrices do not overlap
+// Numerics: deterministic, Δ as in delta.cuh, one rounding to f32 for the sum and one to W's dtype.  Aliasing: W is changed in
+//   place; matrices do not overlap
 // Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 one launch, a block a tile: apply 59% of the copy rate at rank 16
-//   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27)
-#include "apply.cuh"
+//   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27); v4 tensor cores, a block a tile
 #include "report.cuh"
 
 struct MergeParams {
@@ -28,7 +27,6 @@ struct MergeParams {
     unsigned long long* used;  // exact: bytes reserved, records; zeros before
     long long capacity;        // exact, undo: tiles whose segment ends after this have not been merged
     int rest;                  // exact: nonzero merges those, into segments that are long enough
-    int tiles;                 // apply: of all matrices
 };
 
 // The sum of x over the threads before this one, and over all.
@@ -52,7 +50,7 @@ __device__ __forceinline__ int exclusive_sum(int x, int& total) {
     return before + sum - x;
 }
 
-enum MergeMode { Exact, Undo };
+enum MergeMode { Apply, Exact, Undo };
 
 // A list takes 2 bytes of place for each element; where it would be longer than the tile, the tile is kept. Segments take
 // multiples of 16 bytes.
@@ -72,14 +70,13 @@ template <typename T> __device__ __forceinline__ void restore_copy(const DeltaTi
     const U* from = (const U*)segment;
     if (t.fast) {
 #pragma unroll
-        for (int i = 0; i < DeltaWarpRows; i++)
+        for (int i = 0; i < DeltaPieces; i++)
             if (t.valid(i) > 0)
-                *reinterpret_cast<uint4*>(t.w + i * t.stride) =
-                    *reinterpret_cast<const uint4*>(from + (t.first + i) * t.columns + t.column);
+                *reinterpret_cast<uint4*>(t.at(i)) = *reinterpret_cast<const uint4*>(from + t.row_of(i) * t.columns + t.column);
         return;
     }
-    U* w = t.w - t.first * t.stride - t.column;
-    for (int i = threadIdx.x; i < t.rows * t.columns; i += DeltaThreads) w[i / t.columns * t.stride + i % t.columns] = from[i];
+    for (int i = threadIdx.x; i < t.rows * t.columns; i += DeltaThreads)
+        t.corner[i / t.columns * t.stride + i % t.columns] = from[i];
 }
 
 template <typename T>
@@ -87,10 +84,10 @@ __device__ __forceinline__ void keep_copy(const DeltaTile<T>& t, const uint4* pi
     using D = DeltaTile<T>;
     using U = typename D::U;
 #pragma unroll 1
-    for (int i = 0; i < DeltaWarpRows; i++) {
+    for (int i = 0; i < DeltaPieces; i++) {
         const int valid = min(t.valid(i), D::N);
         const uint4* from = D::slot(pieces, i);
-        U* to = (U*)segment + (t.first + i) * t.columns + t.column;
+        U* to = (U*)segment + t.row_of(i) * t.columns + t.column;
         if (t.columns % D::N == 0) {
             if (valid > 0) *reinterpret_cast<uint4*>(to) = *from;
         } else {
@@ -106,19 +103,18 @@ __device__ __forceinline__ void restore_list(const DeltaTile<T>& t, const unsign
     using U = typename Word<T>::U;
     const U* originals = (const U*)segment;
     const uint16_t* places = (const uint16_t*)(originals + records);
-    U* w = t.w - t.first * t.stride - t.column;
     for (int i = threadIdx.x; i < records; i += DeltaThreads)
-        w[places[i] / DeltaTile<T>::Columns * t.stride + places[i] % DeltaTile<T>::Columns] = originals[i];
+        t.corner[places[i] / DeltaTile<T>::Columns * t.stride + places[i] % DeltaTile<T>::Columns] = originals[i];
 }
 
 template <typename T, MergeMode Mode>
-__device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatrix& m, float4* shared) {
+__device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatrix& m, uint4* shared) {
     using D = DeltaTile<T>;
     using W = Word<T>;
     using U = typename W::U;
     constexpr int N = D::N, H = W::H;
     const int tile = blockIdx.x;
-    uint4* pieces = (uint4*)(shared + DeltaFactorQuads);
+    uint4* pieces = shared + DeltaFactorQuads;
 
     const unsigned char* segment = nullptr;
     int records = 0;
@@ -136,17 +132,17 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
         }
     }
 
-    float delta[DeltaWarpRows][N];
+    float delta[DeltaPieces][N];
     delta_tile<T>(m.factors, tile_of<T>(m, tile), shared, pieces, delta);
     const DeltaTile<T> t = tile_of<T>(m, hidden(tile));
 
-    // Bit i·N + n: element n of row i does not come back.
-    uint32_t differs[DeltaWarpRows * N / 32] = {};
-    Words results[DeltaWarpRows];
+    // Bit i·N + n: element n of piece i does not come back.
+    uint32_t differs[DeltaPieces * N / 32] = {};
+    Words results[DeltaPieces];
 #pragma unroll
-    for (int i = 0; i < DeltaWarpRows; i++) {
+    for (int i = 0; i < DeltaPieces; i++) {
         const Words words = words_of(*D::slot(pieces, i));
-        const int valid = t.valid(i);
+        uint32_t bits = 0;
 #pragma unroll
         for (int c = 0; c < 4; c++) {
             float x[H];
@@ -160,13 +156,19 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
 #pragma unroll
                 for (int h = 0; h < H; h++) x[h] = __fsub_rn(x[h], delta[i][c * H + h]);
                 const uint32_t back = W::join(x) ^ words.w[c];
-#pragma unroll
-                for (int h = 0; h < H; h++)
-                    if ((H == 1 ? back : back >> (16 * h) & 0xffff) && c * H + h < valid)
-                        differs[i * N / 32] |= 1u << (i * N % 32 + c * H + h);
+                if (H == 1 ? back : back & 0xffff) bits |= 1u << (c * H);
+                if (H == 2 && back >> 16) bits |= 2u << (c * H);
             }
         }
+        if (Mode == Exact) {
+            // Beyond W Δ is 0, or NaN where a factor is no finite number.
+            const int valid = t.valid(i);
+            if (valid < N) bits &= (1u << max(valid, 0)) - 1;
+            differs[i * N / 32] |= bits << (i * N % 32);
+        }
     }
+
+    if (Mode == Apply) store_tile(t, results, pieces);
 
     if (Mode == Undo) {
         store_tile(t, results, pieces);
@@ -178,7 +180,7 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
     if (Mode == Exact) {
         int count = 0, total;
 #pragma unroll
-        for (int i = 0; i < DeltaWarpRows * N / 32; i++) count += __popc(differs[i]);
+        for (int i = 0; i < DeltaPieces * N / 32; i++) count += __popc(differs[i]);
         int at = exclusive_sum(count, total);
         const Segment<T> s(t, total);
         unsigned char* out = const_cast<unsigned char*>(segment);
@@ -209,12 +211,15 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
             U* originals = (U*)shared;
             uint16_t* places = (uint16_t*)(originals + total);
 #pragma unroll
-            for (int i = 0; i < DeltaWarpRows * N / 32; i++)
-                for (uint32_t rest = differs[i]; rest; rest &= rest - 1, at++) {
-                    const int bit = i * 32 + __ffs(rest) - 1;
-                    originals[at] = ((const U*)D::slot(pieces, bit / N))[bit % N];
-                    places[at] = (uint16_t)((t.first + bit / N) * D::Columns + t.column + bit % N);
+            for (int i = 0; i < DeltaPieces; i += 32 / N) {
+                const U* from = (const U*)D::slot(pieces, i);
+                const int place = t.row_of(i) * D::Columns + t.column;
+                for (uint32_t rest = differs[i * N / 32]; rest; rest &= rest - 1, at++) {
+                    const int bit = __ffs(rest) - 1, piece = bit / N;
+                    originals[at] = from[piece * (DeltaThreads * N) + bit % N];
+                    places[at] = (uint16_t)(place + (N == 8 ? piece : t.row_of(piece) - t.first) * D::Columns + bit % N);
                 }
+            }
             __syncthreads();
             for (int i = threadIdx.x; i < s.bytes() / 16; i += DeltaThreads) ((uint4*)out)[i] = ((const uint4*)shared)[i];
         }
@@ -223,14 +228,14 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
 }
 
 template <MergeMode Mode> __device__ __forceinline__ void merge(const MergeParams& p) {
-    float4* shared = dynamic_shared<float4>();
+    uint4* shared = dynamic_shared<uint4>();
     const MergeMatrix& m = matrix_of(p.table, blockIdx.x);
     if (m.type == BF16) merge_tile<bf16, Mode>(p, m, shared);
     else if (m.type == F16) merge_tile<f16, Mode>(p, m, shared);
     else merge_tile<float, Mode>(p, m, shared);
 }
 
-static_assert(DeltaFactorQuads * 16 >= DeltaRows * 512 && DeltaRows * DeltaTile<bf16>::Columns <= 1 << 16,
+static_assert(DeltaFactorQuads >= DeltaTileQuads && DeltaTileQuads * 16 / sizeof(bf16) <= 1 << 16,
               "a list fits in the factors' place, a place in 2 bytes");
 
 ENGINE_PARAMS(merge_apply, MergeParams)
@@ -238,7 +243,7 @@ ENGINE_PARAMS(merge_exact, MergeParams)
 ENGINE_PARAMS(merge_undo, MergeParams)
 
 // Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers.
-extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply_tiles(p.table, p.tiles); }
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { merge<Apply>(p); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_exact(const MergeParams p) { merge<Exact>(p); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_undo(const MergeParams p) { merge<Undo>(p); }
 

@@ -1,7 +1,7 @@
 // merge_report — per tile: Σ e², Σ Δ², max |e|, number of elements with W′ = W in bits though Δ ≠ 0; e = (W′ − W) − Δ,
 //   W′ = round(W + Δ). Nothing is written to W
 // merge_report_sum — the tiles' numbers to one set for each matrix
-// Dtypes: as in merge.cu; e and the sums in f64.  Bytes: R·C·e + 4·r·(R + C).  Bound: memory where f64 is half of f32's speed
+// Dtypes: as in merge.cu; e and the sums in f64.  Bytes: R·C·e + 6·r·(R + C).  Bound: memory where f64 is half of f32's speed
 // Algorithm: a block a tile as in merge.cu, then a block a matrix
 // Numerics: W′ − W and the difference are exact in f64 but for exponents 2⁴⁵ apart; sums in an order that the shapes fix. An
 //   error that is not a number counts as infinite
@@ -45,18 +45,18 @@ struct MergeReportParams {
 };
 
 template <typename T>
-__device__ __forceinline__ void report_tile(const MergeReportParams& p, const MergeMatrix& m, float4* shared) {
+__device__ __forceinline__ void report_tile(const MergeReportParams& p, const MergeMatrix& m, uint4* shared) {
     using D = DeltaTile<T>;
     using W = Word<T>;
     constexpr int H = W::H;
     constexpr uint32_t Half = H == 1 ? 0xffffffffu : 0xffffu;
-    uint4* pieces = (uint4*)(shared + DeltaFactorQuads);
-    float delta[DeltaWarpRows][D::N];
+    uint4* pieces = shared + DeltaFactorQuads;
+    float delta[DeltaPieces][D::N];
     delta_tile<T>(m.factors, tile_of<T>(m, blockIdx.x), shared, pieces, delta);
     // W's pieces and the factors are padded with zeros: elements outside W add nothing.
     MergeError sum = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < DeltaWarpRows; i++) {
+    for (int i = 0; i < DeltaPieces; i++) {
         const Words words = words_of(*D::slot(pieces, i));
 #pragma unroll
         for (int c = 0; c < 4; c++) {
@@ -83,8 +83,8 @@ __device__ __forceinline__ void report_tile(const MergeReportParams& p, const Me
 }
 
 ENGINE_PARAMS(merge_report, MergeReportParams)
-extern "C" __global__ void __launch_bounds__(DeltaThreads) merge_report(const MergeReportParams p) {
-    float4* shared = dynamic_shared<float4>();
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_report(const MergeReportParams p) {
+    uint4* shared = dynamic_shared<uint4>();
     const MergeMatrix& m = matrix_of(p.table, blockIdx.x);
     if (m.type == BF16) report_tile<bf16>(p, m, shared);
     else if (m.type == F16) report_tile<f16>(p, m, shared);

@@ -15,7 +15,7 @@ struct MergeMatrix {
     int vectors;  // nonzero: pointer and stride allow 16-byte accesses
 };
 
-static_assert(sizeof(MergeMatrix) == 80 && sizeof(DeltaPackParams) == 96, "as in MergeTable");
+static_assert(sizeof(MergeMatrix) == 80 && sizeof(DeltaPackParams) == 88, "as in MergeTable");
 
 struct MergeTable {
     const MergeMatrix* matrices;  // null: `only` is the one there is
@@ -38,23 +38,17 @@ template <typename E> __device__ __forceinline__ const E* entry_of(const E* entr
     return entries + before - 1;
 }
 
-// The tile's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce. A search in a table
-// has a barrier before `to` is written; behind all of it there is one.
-__device__ __forceinline__ void find_matrix(const MergeTable& table, int tile, MergeMatrix& to) {
+// The tile's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce.
+__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
+    __shared__ MergeMatrix found;
     if (table.matrices) {
         const uint32_t* from = (const uint32_t*)entry_of(table.matrices, table.count, tile);
-        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&to)[threadIdx.x] = from[threadIdx.x];
+        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&found)[threadIdx.x] = from[threadIdx.x];
     } else if (threadIdx.x == 0) {
-        to = table.only;
+        found = table.only;
     }
     __syncthreads();
-}
-
-// The matrix of a block that has one tile.
-__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
-    __shared__ MergeMatrix shared_matrix;
-    find_matrix(table, tile, shared_matrix);
-    return shared_matrix;
+    return found;
 }
 
 template <typename T> __device__ __forceinline__ DeltaTile<T> tile_of(const MergeMatrix& m, int tile) {
@@ -68,30 +62,30 @@ struct Words {
 
 __device__ __forceinline__ Words words_of(uint4 v) { return {v.x, v.y, v.z, v.w}; }
 
-// The thread's rows to memory. W passes through once and need not stay in the caches. Pieces that are not aligned go through
+// The thread's pieces to memory. W passes through once and need not stay in the caches. Pieces that are not aligned go through
 // the thread's slots, where they can be taken apart.
 template <typename T>
-__device__ __forceinline__ void store_tile(const DeltaTile<T>& t, const Words (&words)[DeltaWarpRows], uint4* pieces) {
+__device__ __forceinline__ void store_tile(const DeltaTile<T>& t, const Words (&words)[DeltaPieces], uint4* pieces) {
     using D = DeltaTile<T>;
     if (t.fast) {
 #pragma unroll
-        for (int i = 0; i < DeltaWarpRows; i++)
+        for (int i = 0; i < DeltaPieces; i++)
             if (t.valid(i) > 0)
-                __stcs(reinterpret_cast<uint4*>(t.w + i * t.stride),
-                       make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]));
+                __stcs(reinterpret_cast<uint4*>(t.at(i)), make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]));
         return;
     }
     // The slots are read and written as different types: the compiler must not exchange the accesses.
     asm volatile("" ::: "memory");
 #pragma unroll
-    for (int i = 0; i < DeltaWarpRows; i++)
+    for (int i = 0; i < DeltaPieces; i++)
         *D::slot(pieces, i) = make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]);
     asm volatile("" ::: "memory");
 #pragma unroll 1
-    for (int i = 0; i < DeltaWarpRows; i++) {
+    for (int i = 0; i < DeltaPieces; i++) {
         int count = min(t.valid(i), D::N);
         const typename D::U* from = (const typename D::U*)D::slot(pieces, i);
+        typename D::U* to = t.at(i);
 #pragma unroll 1
-        for (int n = 0; n < count; n++) t.w[i * t.stride + n] = from[n];
+        for (int n = 0; n < count; n++) to[n] = from[n];
     }
 }

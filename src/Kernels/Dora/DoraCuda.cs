@@ -26,11 +26,10 @@ internal static class DoraCuda
         int down = (int)CudaLaunch.CeilDiv(rows, DeltaFactors.TileRows);
         int parts = transposed ? down : across;
         int rank = a.Shape[0];
-        int inputs = transposed ? rows : columns;
-        using Tensor factors = Tensor.Empty(
-            [rank, checked((int)(DeltaFactors.Padded(inputs) + DeltaFactors.Padded(outputs)))], DType.F32, device);
-        DeltaFactors.PackParams pack =
-            DeltaFactors.PackOf(new MergeTerm(a, b, scale), outputs, inputs, factors.Pointer, rank, before: 0);
+        var matrix = new MergeMatrix(RowMatrix.Of("Dora.WeightNorm", w, w), [new MergeTerm(a, b, scale)], transposed);
+        long factorBytes = DeltaFactors.Bytes(DeltaFactors.Slices(rank), matrix.Outputs, matrix.Inputs);
+        using Tensor factors = Tensor.Empty([checked((int)factorBytes)], DType.U8, device);
+        DeltaFactors.PackParams pack = DeltaFactors.PackOf(matrix, 0, factors.Pointer);
         s_pack.Launch(
             device,
             LaunchShape.Blocks(pack.Blocks, DeltaFactors.Threads),
@@ -44,7 +43,7 @@ internal static class DoraCuda
             new NormParams
             {
                 W = w.Pointer,
-                Factors = DeltaFactors.OperandOf(factors.Pointer, rank, outputs, inputs, transposed),
+                Factors = DeltaFactors.OperandOf(matrix, factors.Pointer),
                 Partial = partial.Pointer,
                 Stride = w.Strides[0],
                 Rows = rows,
@@ -53,7 +52,7 @@ internal static class DoraCuda
                 Vectors = CudaLaunch.AlignedRows(w, w.Strides[0]) ? 1 : 0,
             },
             new KernelWork(
-                w.ByteLength + (4L * rank * ((long)rows + columns)) + partial.ByteLength,
+                w.ByteLength + factors.ByteLength + partial.ByteLength,
                 ((2L * rank) + 3) * w.Elements));
         s_sum.Launch(
             device,

@@ -8,10 +8,11 @@ namespace Engine.Kernels;
 /// one launch.
 /// </summary>
 /// <remarks>
-/// Δ = Σ_a (scale_a·B_a)·A_a in fp32 (fp64 for an f64 matrix): scale·B is rounded first, then each element is one chain
-/// of fused multiply-adds from 0 over adapters and ranks in order. That chain does not depend on tiling, threads or
-/// vector width, so Δ has the same bits whenever it is computed from the same A, B and scale. W′ = round(W + Δ), the sum
-/// in the compute dtype, then rounded to W's dtype. Subtracting, round(W′ − Δ), does not always give W back (bf16: 5 to
+/// Δ = Σ_a (scale_a·B_a)·A_a in fp32 (fp64 for an f64 matrix): scale·B is rounded first. On the CPU each element is then one
+/// chain of fused multiply-adds from 0 over adapters and ranks in order; on CUDA tensor cores form it to the same precision
+/// (kernels-cu/common/delta.cuh). Neither depends on tiling, threads, vector width or W's dtype, so that on one device Δ has the
+/// same bits whenever it is computed from the same A, B and scale. W′ = round(W + Δ), the sum in the compute dtype, then
+/// rounded to W's dtype. Subtracting, round(W′ − Δ), does not always give W back (bf16: 5 to
 /// 10% of the elements differ, more for larger Δ), hence the <see cref="MergeCorrections"/>.
 /// Δ is never held as a whole; a matrix may have a gap between its rows, which is not touched. Matrices must not overlap.
 /// On CUDA tables are uploaded, so none of the calls can be recorded; <see cref="ApplyExact"/> and <see cref="Report"/> wait for

@@ -43,6 +43,10 @@ public sealed record MergeCase(int Outputs, int Inputs, int Rank, DType DType, i
         _ => 0,
     }) * Outputs * Inputs;
 
-    /// <summary>S is |w| + Σ |scale·b·a|: r fused multiply-adds, the rounding of scale·b, and the addition to w.</summary>
-    public override ErrorBound Error(DType dtype) => ErrorBound.Roundings(dtype, Rank + 2, "rank multiply-adds, scale·B, w + Δ");
+    /// <summary>
+    /// S is |w| + Σ |scale·b·a|: the rounding of scale·b, Δ and the addition to w. Δ takes r roundings of fused multiply-adds on
+    /// the CPU; on CUDA 42 and one for each slice of up to 16 ranks (derived in kernels-cu/common/delta.cuh).
+    /// </summary>
+    public override ErrorBound Error(DType dtype) =>
+        ErrorBound.Roundings(dtype, Rank + (dtype == DType.F64 ? 2 : 44), "Δ: rank multiply-adds or 42 and its slices; scale·B, w + Δ");
 }

@@ -8,7 +8,7 @@ namespace Engine.Kernels;
 /// </summary>
 /// <remarks>
 /// A correction consists of segments, one for each block of 32 rows on the CPU (<see cref="MergeSegments"/>) and for each tile
-/// of 64 rows of 512 bytes on CUDA (<see cref="MergeRecords"/>): a list of elements and their places, or, where that would be
+/// of 128 rows of 256 bytes on CUDA (<see cref="MergeRecords"/>): a list of elements and their places, or, where that would be
 /// longer, all original elements. So it is never longer than the matrix and some bytes a segment.
 /// </remarks>
 public sealed class MergeCorrections : IDisposable

@@ -5,7 +5,7 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Corrections in device memory: for each tile of 64 rows of 512 bytes a segment that begins at a multiple of 16 bytes. List:
+/// Corrections in device memory: for each tile of 128 rows of 256 bytes a segment that begins at a multiple of 16 bytes. List:
 /// the original elements, then their places in the tile (row · its full width + column) in 2 bytes each. Where that would be
 /// longer than the tile: the tile's original elements, row by row. The form follows from the count. So a correction is never
 /// longer than the matrix and 27 bytes a tile. Segments lie without gaps, in an order that is not defined.

@@ -25,7 +25,7 @@ internal sealed class MergeTable : IDisposable
         int packCount = 0;
         foreach (MergeMatrix matrix in matrices)
         {
-            factorBytes += sizeof(float) * matrix.Rank * (DeltaFactors.Padded(matrix.Inputs) + DeltaFactors.Padded(matrix.Outputs));
+            factorBytes += DeltaFactors.Bytes(DeltaFactors.Slices(matrix), matrix.Outputs, matrix.Inputs);
             packCount += matrix.Terms.Count;
         }
 
@@ -43,8 +43,14 @@ internal sealed class MergeTable : IDisposable
             for (int i = 0; i < entries.Length; i++)
             {
                 entries[i] = Entry(op, matrices[i], at);
-                at += FillPacks(matrices[i], at, packs.AsSpan(packCount, matrices[i].Terms.Count), ref blocks);
-                packCount += matrices[i].Terms.Count;
+                for (int t = 0; t < matrices[i].Terms.Count; t++, packCount++)
+                {
+                    packs[packCount] = DeltaFactors.PackOf(matrices[i], t, at);
+                    packs[packCount].FirstBlock = blocks;
+                    blocks = checked((int)(blocks + packs[packCount].Blocks));
+                }
+
+                at += (nint)DeltaFactors.Bytes(entries[i].Factors.Slices, matrices[i].Outputs, matrices[i].Inputs);
             }
 
             nint table = _memory.DevicePointer + (nint)factorBytes;
@@ -97,34 +103,23 @@ internal sealed class MergeTable : IDisposable
     /// <param name="parameters">Its parameters.</param>
     /// <param name="bytes">What it moves beside the factors.</param>
     public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
-        where T : unmanaged => Launch(kernel, Tiles, parameters, bytes);
-
-    /// <summary>Queues a kernel whose blocks walk over the tiles: as many as are resident at once.</summary>
-    /// <param name="kernel">The kernel, made for two blocks a multiprocessor.</param>
-    /// <param name="parameters">Its parameters.</param>
-    /// <param name="bytes">What it moves beside the factors.</param>
-    public void LaunchWalk<T>(KernelFamily<T> kernel, in T parameters, long bytes)
-        where T : unmanaged => Launch(kernel, Math.Min(Tiles, 2 * _device.Context.Multiprocessors), parameters, bytes);
+        where T : unmanaged => kernel.Launch(
+            _device,
+            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, DeltaFactors.SharedBytes),
+            parameters,
+            new KernelWork(bytes + FactorBytes, Flops));
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
 
-    private void Launch<T>(KernelFamily<T> kernel, int blocks, in T parameters, long bytes)
-        where T : unmanaged => kernel.Launch(
-            _device,
-            LaunchShape.Blocks(blocks, DeltaFactors.Threads, DeltaFactors.SharedBytes),
-            parameters,
-            new KernelWork(bytes + FactorBytes, Flops));
-
     private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
     {
         RowMatrix w = matrix.W;
-        int rank = matrix.Rank;
         int across = (int)CudaLaunch.CeilDiv(w.Columns, DeltaFactors.TileColumns(w.DType));
         var entry = new MatrixEntry
         {
             W = w.Address,
-            Factors = DeltaFactors.OperandOf(factors, rank, matrix.Outputs, matrix.Inputs, matrix.Transposed),
+            Factors = DeltaFactors.OperandOf(matrix, factors),
             Stride = w.Stride,
             Rows = w.Rows,
             Columns = w.Columns,
@@ -135,25 +130,9 @@ internal sealed class MergeTable : IDisposable
         };
         Tiles = checked((int)(Tiles + (CudaLaunch.CeilDiv(w.Rows, DeltaFactors.TileRows) * across)));
         MatrixBytes += matrix.Elements * w.DType.Size();
-        FactorBytes += sizeof(float) * rank * (w.Rows + (long)w.Columns);
-        Flops += ((2L * rank) + 1) * matrix.Elements;
+        FactorBytes += (long)DeltaFactors.ItemBytes * entry.Factors.Slices * (w.Rows + (long)w.Columns);
+        Flops += ((2L * matrix.Rank) + 1) * matrix.Elements;
         return entry;
-    }
-
-    // Returns the bytes of the matrix's factors.
-    private static nint FillPacks(in MergeMatrix matrix, nint factors, Span<DeltaFactors.PackParams> packs, ref int blocks)
-    {
-        int rank = matrix.Rank;
-        int before = 0;
-        for (int t = 0; t < packs.Length; t++)
-        {
-            packs[t] = DeltaFactors.PackOf(matrix.Terms[t], matrix.Outputs, matrix.Inputs, factors, rank, before);
-            packs[t].FirstBlock = blocks;
-            blocks = checked((int)(blocks + packs[t].Blocks));
-            before += packs[t].Rank;
-        }
-
-        return (nint)(sizeof(float) * rank * (DeltaFactors.Padded(matrix.Inputs) + DeltaFactors.Padded(matrix.Outputs)));
     }
 
     /// <summary><c>MergeTable</c> of the kernels.</summary>
