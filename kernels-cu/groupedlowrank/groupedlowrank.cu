@@ -4,4 +4,5 @@
 #include "plan.cuh"
 #include "shrink.cuh"
 #include "expand.cuh"
+#include "forward.cuh"
 #include "backward.cuh"

@@ -56,10 +56,11 @@ struct SplitSums {
     int splits;
 
     __device__ __forceinline__ float sum(int position, int j) const {
+        // From the L2 cache: another block of the same launch may have written them.
         const float* p = data + (long long)position * stride + j;
-        float x = p[0];
+        float x = __ldcg(p);
 #pragma unroll 8
-        for (int k = 1; k < splits; k++) x += p[k * split_stride];
+        for (int k = 1; k < splits; k++) x += __ldcg(p + k * split_stride);
         return x;
     }
     __device__ __forceinline__ void store(int split, int position, int j, float x) const {

@@ -46,10 +46,10 @@ template <typename T, bool V> __device__ __forceinline__ uint4 load8(const T* ro
 
 template <typename T, int NT, bool V>
 __device__ __forceinline__ void shrink_product(
-    const ShrinkParams& p, const GroupedAdapter& adapter, int rank0, const int (&rows)[NT], float (&c)[NT][4]) {
+    const ShrinkParams& p, const GroupedAdapter& adapter, int split, int rank0, const int (&rows)[NT], float (&c)[NT][4]) {
     constexpr int Unroll = NT <= 2 ? 4 : 1;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
-    int begin = blockIdx.y * p.split_inputs, end = min(p.inputs, begin + p.split_inputs);
+    int begin = split * p.split_inputs, end = min(p.inputs, begin + p.split_inputs);
     const T* a = (const T*)adapter.a + (long long)(rank0 + g) * adapter.a_stride;
     bool first = rank0 + g < adapter.rank, second = rank0 + g + 8 < adapter.rank;
     const uint4 zero = make_uint4(0, 0, 0, 0);
@@ -77,22 +77,23 @@ __device__ __forceinline__ void shrink_product(
     }
 }
 
-template <typename T, int NT> __device__ __forceinline__ void shrink_body(const ShrinkParams& p) {
+// False, for the whole block, where there is nothing to do.
+template <typename T, int NT> __device__ __forceinline__ bool shrink_body(const ShrinkParams& p, int at, int split, int slice) {
     constexpr int Rows = 8 * NT, Pitch = 20;  // 20: the stores of a warp fall on 32 banks
     __shared__ float partial[GroupedWarps][Rows * Pitch];
-    int4 tile = p.plan.tile(blockIdx.x);
-    if (tile.z == 0) return;
+    int4 tile = p.plan.tile(at);
+    if (tile.z == 0) return false;
     GroupedAdapter adapter = adapter_of(p.table, p.adapters, tile.x);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
-    int begin = blockIdx.z * SliceRanks, end = min(adapter.rank, begin + SliceRanks);
-    if (begin >= end) return;
+    int begin = slice * SliceRanks, end = min(adapter.rank, begin + SliceRanks);
+    if (begin >= end) return false;
     int rows[NT];
 #pragma unroll
     for (int i = 0; i < NT; i++) rows[i] = 8 * i + g < tile.z ? p.plan.row(tile.y + 8 * i + g) : -1;
     for (int rank0 = begin; rank0 < end; rank0 += 16) {
         float c[NT][4] = {};
-        if (p.vectors) shrink_product<T, NT, true>(p, adapter, rank0, rows, c);
-        else shrink_product<T, NT, false>(p, adapter, rank0, rows, c);
+        if (p.vectors) shrink_product<T, NT, true>(p, adapter, split, rank0, rows, c);
+        else shrink_product<T, NT, false>(p, adapter, split, rank0, rows, c);
         if (rank0 > begin) __syncthreads();
 #pragma unroll
         for (int i = 0; i < NT; i++) {
@@ -106,9 +107,10 @@ template <typename T, int NT> __device__ __forceinline__ void shrink_body(const 
             float sum = 0;
 #pragma unroll
             for (int w = 0; w < GroupedWarps; w++) sum += partial[w][m * Pitch + j];
-            p.sums.store(blockIdx.y, tile.y + m, rank0 + j, adapter.scale * sum);
+            p.sums.store(split, tile.y + m, rank0 + j, adapter.scale * sum);
         }
     }
+    return true;
 }
 
 // A warp takes every fourth rank; its lanes share the columns of 8 rows at a time.
@@ -148,7 +150,15 @@ __device__ __forceinline__ void shrink_f32(const ShrinkParams& p) {
 ENGINE_PARAMS(groupedlowrank_shrink_t16, ShrinkParams)
 ENGINE_PARAMS(groupedlowrank_shrink_t64, ShrinkParams)
 extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t16_f32(const ShrinkParams p) { shrink_f32(p); }
-extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t16_bf16(const ShrinkParams p) { shrink_body<bf16, 2>(p); }
-extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t16_f16(const ShrinkParams p) { shrink_body<f16, 2>(p); }
-extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t64_bf16(const ShrinkParams p) { shrink_body<bf16, 8>(p); }
-extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t64_f16(const ShrinkParams p) { shrink_body<f16, 8>(p); }
+extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t16_bf16(const ShrinkParams p) {
+    shrink_body<bf16, 2>(p, blockIdx.x, blockIdx.y, blockIdx.z);
+}
+extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t16_f16(const ShrinkParams p) {
+    shrink_body<f16, 2>(p, blockIdx.x, blockIdx.y, blockIdx.z);
+}
+extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t64_bf16(const ShrinkParams p) {
+    shrink_body<bf16, 8>(p, blockIdx.x, blockIdx.y, blockIdx.z);
+}
+extern "C" __global__ void __launch_bounds__(GroupedThreads) groupedlowrank_shrink_t64_f16(const ShrinkParams p) {
+    shrink_body<f16, 8>(p, blockIdx.x, blockIdx.y, blockIdx.z);
+}

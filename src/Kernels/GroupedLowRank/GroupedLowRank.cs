@@ -5,7 +5,7 @@ namespace Engine.Kernels;
 /// <summary>
 /// The low-rank path for a batch whose rows use different adapters: y[i] += s·(x[i]·Aᵀ)·Bᵀ with the A, B and s of row i's
 /// adapter, and its gradients. Rows without an adapter keep y, and a row's result does not depend on the others' adapters.
-/// Two launches forward, three backward, whatever the number of adapters; nothing crosses from the host. Source: Chen et al.,
+/// One launch forward (two for many rows of a batch's row), three backward, whatever the number of adapters; nothing crosses from the host. Source: Chen et al.,
 /// Punica: Multi-Tenant LoRA Serving (MLSys 2024), §4: the segmented products.
 /// </summary>
 /// <remarks>

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using Engine.Kernels.Cuda;
 using Engine.Tensors;
@@ -29,10 +30,16 @@ internal static class GroupedLowRankCuda
     private const int LeastSplit = 256;
     private const int SplitUnit = 128;
 
+    // Both halves of the forward are one launch up to so many tiles of 16 rows.
+    private const int MostCountedTiles = 4096;
+    private const int CounterBytes = MostCountedTiles * 2 * sizeof(uint);
+
+    private static readonly ConcurrentDictionary<CudaDevice, nint> s_counters = new();
     private static readonly KernelFamily<ShrinkParams> s_shrinkShort = new("groupedlowrank", "groupedlowrank_shrink_t16");
     private static readonly KernelFamily<ShrinkParams> s_shrinkLong = new("groupedlowrank", "groupedlowrank_shrink_t64");
     private static readonly KernelFamily<ExpandParams> s_expandShort = new("groupedlowrank", "groupedlowrank_expand_t16");
     private static readonly KernelFamily<ExpandParams> s_expandLong = new("groupedlowrank", "groupedlowrank_expand_t64");
+    private static readonly KernelFamily<ForwardParams> s_forwardShort = new("groupedlowrank", "groupedlowrank_forward_t16");
     private static readonly KernelFamily<BackwardParams> s_ds = new("groupedlowrank", "groupedlowrank_bwd_ds");
     private static readonly KernelFamily<BackwardParams> s_dx = new("groupedlowrank", "groupedlowrank_bwd_dx");
     private static readonly KernelFamily<BackwardParams> s_dw = new("groupedlowrank", "groupedlowrank_bwd_dw");
@@ -58,44 +65,60 @@ internal static class GroupedLowRankCuda
         using Tensor? scratch = saved is null ? Tensor.Empty(SumsShape(x.Rows, rows, table, table.Inputs), DType.F32, device) : null;
         Tensor sums = saved ?? scratch!;
         bool isLong = plan.Tile == LongTile;
+        uint slices = (uint)CudaLaunch.CeilDiv(table.Rank, SliceRanks);
+        uint parts = (uint)CudaLaunch.CeilDiv(y.Columns, ExpandOutputs);
+        int stride = Stride(table);
         long size = x.DType.Size();
+        uint shared = (uint)(x.DType == DType.F32 ? ShortTile * stride * sizeof(float) : plan.Tile * (stride + 8) * size);
         long ranks = UsedRanks(table, plan);
         long sumBytes = 4L * splits * x.Rows * table.Rank;
+        var shrinkWork = new KernelWork((size * (ranks + x.Rows) * x.Columns) + sumBytes, 2L * x.Rows * table.Rank * x.Columns);
+        var expandWork = new KernelWork((size * (ranks + (2L * y.Rows)) * y.Columns) + sumBytes, 2L * y.Rows * table.Rank * y.Columns);
+        var shrink = new ShrinkParams
+        {
+            X = x.Address,
+            Table = table.Cuda.Entries,
+            Plan = plan.Parameters,
+            Sums = SumsOf(sums),
+            XStride = x.Stride,
+            Adapters = table.Count,
+            Inputs = x.Columns,
+            SplitInputs = splitInputs,
+            Vectors = Vectors(x),
+        };
+        var expand = new ExpandParams
+        {
+            Table = table.Cuda.Entries,
+            Y = y.Address,
+            Plan = plan.Parameters,
+            Sums = SumsOf(sums),
+            YStride = y.Stride,
+            Adapters = table.Count,
+            Outputs = y.Columns,
+            Vectors = Vectors(y),
+        };
+        if (!isLong && x.DType != DType.F32 && plan.MostTiles <= MostCountedTiles)
+        {
+            s_forwardShort.Launch(
+                device,
+                x.DType,
+                new LaunchShape((uint)plan.MostTiles, ((uint)splits * slices) + parts, 1, Threads, shared),
+                new ForwardParams
+                {
+                    Shrink = shrink,
+                    Expand = expand,
+                    Counters = s_counters.GetOrAdd((CudaDevice)device, Reserve),
+                    Slices = (int)slices,
+                    Parts = (int)parts,
+                },
+                new KernelWork(shrinkWork.Bytes + expandWork.Bytes, shrinkWork.Flops + expandWork.Flops));
+            return;
+        }
+
         (isLong ? s_shrinkLong : s_shrinkShort).Launch(
-            device,
-            x.DType,
-            new LaunchShape((uint)plan.MostTiles, (uint)splits, (uint)CudaLaunch.CeilDiv(table.Rank, SliceRanks), Threads),
-            new ShrinkParams
-            {
-                X = x.Address,
-                Table = table.Cuda.Entries,
-                Plan = plan.Parameters,
-                Sums = SumsOf(sums),
-                XStride = x.Stride,
-                Adapters = table.Count,
-                Inputs = x.Columns,
-                SplitInputs = splitInputs,
-                Vectors = Vectors(x),
-            },
-            new KernelWork((size * (ranks + x.Rows) * x.Columns) + sumBytes, 2L * x.Rows * table.Rank * x.Columns));
-        int stride = Stride(table);
-        long shared = x.DType == DType.F32 ? ShortTile * stride * sizeof(float) : plan.Tile * (stride + 8) * size;
+            device, x.DType, new LaunchShape((uint)plan.MostTiles, (uint)splits, slices, Threads), in shrink, shrinkWork);
         (isLong ? s_expandLong : s_expandShort).Launch(
-            device,
-            x.DType,
-            new LaunchShape((uint)plan.MostTiles, (uint)CudaLaunch.CeilDiv(y.Columns, ExpandOutputs), 1, Threads, (uint)shared),
-            new ExpandParams
-            {
-                Table = table.Cuda.Entries,
-                Y = y.Address,
-                Plan = plan.Parameters,
-                Sums = SumsOf(sums),
-                YStride = y.Stride,
-                Adapters = table.Count,
-                Outputs = y.Columns,
-                Vectors = Vectors(y),
-            },
-            new KernelWork((size * (ranks + (2L * y.Rows)) * y.Columns) + sumBytes, 2L * y.Rows * table.Rank * y.Columns));
+            device, x.DType, new LaunchShape((uint)plan.MostTiles, parts, 1, Threads, shared), in expand, expandWork);
     }
 
     /// <summary>The arguments have been checked; gradients may be absent.</summary>
@@ -186,6 +209,13 @@ internal static class GroupedLowRankCuda
 
     private static int Stride(AdapterTable table) => (table.Rank + 15) / 16 * 16;
 
+    private static nint Reserve(CudaDevice device)
+    {
+        nint counters = device.Reserve(CounterBytes);
+        device.Clear(counters, CounterBytes);
+        return counters;
+    }
+
     private static SplitSums SumsOf(Tensor sums) => new()
     {
         Data = sums.Pointer,
@@ -239,6 +269,16 @@ internal static class GroupedLowRankCuda
         public int Adapters;
         public int Outputs;
         public int Vectors;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ForwardParams
+    {
+        public ShrinkParams Shrink;
+        public ExpandParams Expand;
+        public nint Counters;
+        public int Slices;
+        public int Parts;
     }
 
     [StructLayout(LayoutKind.Sequential)]
