@@ -76,7 +76,7 @@ public static partial class Ops
 
                 if (weight.RequiresGrad)
                 {
-                    WeightGradient(columns, weight);
+                    LinearWeightGradient(columns, _savedX!, weight, _transposed);
                 }
 
                 if (bias is { RequiresGrad: true })
@@ -85,19 +85,20 @@ public static partial class Ops
                 }
             }
         }
+    }
 
-        private void WeightGradient(Tensor gradient, Variable weight)
+    // dW += dYᵀ·X, or its transpose.
+    private static void LinearWeightGradient(Tensor gradient, Tensor x, Variable weight, bool transposed)
+    {
+        Tensor dw = weight.OpenGradient(out bool fresh);
+        float beta = fresh ? 0 : 1;
+        if (transposed)
         {
-            Tensor dw = weight.OpenGradient(out bool fresh);
-            float beta = fresh ? 0 : 1;
-            if (_transposed)
-            {
-                MatMul.Run(_savedX!, true, gradient, false, dw, beta: beta);
-            }
-            else
-            {
-                MatMul.Run(gradient, true, _savedX!, false, dw, beta: beta);
-            }
+            MatMul.Run(x, true, gradient, false, dw, beta: beta);
+        }
+        else
+        {
+            MatMul.Run(gradient, true, x, false, dw, beta: beta);
         }
     }
 }

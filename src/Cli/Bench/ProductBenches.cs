@@ -36,6 +36,14 @@ internal static class ProductBenches
             (Tensor dx, Tensor dA, Tensor dB) = (make.Zeros([e[0], e[1]], t), make.Zeros([e[3], e[1]], t), make.Zeros([e[2], e[3]], t));
             return () => LowRank.Backward(dy, x, a, b, s, 1e-3f, dx, dA, dB);
         }),
+        new("gelu-linear-bwd", "rows×inputs×outputs", [8192, 4096, 1024], (e, t) => new GeluLinearCase(e[0], e[1], e[2], t), (make, e, t) =>
+        {
+            Tensor dy = make.Normal([e[0], e[2]], t);
+            Tensor x = make.Normal([e[0], e[1]], t);
+            Tensor w = make.Normal([e[1], e[2]], t);
+            Tensor dx = make.Empty([e[0], e[1]], t);
+            return () => GeluLinear.Backward(dy, x, tanh: true, w, transposed: true, dx);
+        }),
         Pass("lowrank-down", LowRankPass.Down),
         Pass("lowrank-grad-y", LowRankPass.GradientY),
         Pass("lowrank-grad-x", LowRankPass.GradientX),

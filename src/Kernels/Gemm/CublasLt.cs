@@ -35,6 +35,8 @@ internal static unsafe partial class CublasLt
         TransB = 4,
         Epilogue = 7,
         BiasPointer = 8,
+        EpilogueAuxPointer = 11,
+        EpilogueAuxStride = 12,
     }
 
     /// <summary>Attributes of a matrix.</summary>

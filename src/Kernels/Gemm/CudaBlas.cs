@@ -74,7 +74,7 @@ public sealed unsafe class CudaBlas
     public static CudaBlas Of(CudaDevice device) => s_instances.GetOrAdd(device, static d => new CudaBlas(d));
 
     /// <summary>Queues a product; false when the library has no algorithm for the problem's layout.</summary>
-    internal bool TryRun(in GemmProblem problem, nint a, nint b, nint c, nint bias, float alpha, float beta)
+    internal bool TryRun(in GemmProblem problem, nint a, nint b, nint c, nint operand, float alpha, float beta)
     {
         _device.Context.MakeCurrent();
         GemmPlan? plan;
@@ -93,7 +93,7 @@ public sealed unsafe class CudaBlas
 
         _device.Profiler?.Before(plan.Name, new KernelWork(problem.Bytes, problem.Flops));
         int status = plan.Launch(
-            _handle, plan.Algorithm, (void*)a, (void*)b, (void*)c, (void*)bias, alpha, beta, (void*)_workspace, WorkspaceBytes, _device.Stream.Handle);
+            _handle, plan.Algorithm, (void*)a, (void*)b, (void*)c, (void*)operand, alpha, beta, (void*)_workspace, WorkspaceBytes, _device.Stream.Handle);
         Check(status, plan.Name);
         _device.Profiler?.After();
         if (_device.SynchronizesLaunches && !_device.Stream.IsCapturing)
@@ -164,7 +164,7 @@ public sealed unsafe class CudaBlas
             using Tensor a = Scratch(p.Type, p.TransA ? p.K : p.M, p.StrideA, p.Batch, p.BatchStrideA);
             using Tensor b = Scratch(p.Type, p.TransB ? p.N : p.K, p.StrideB, p.Batch, p.BatchStrideB);
             using Tensor c = Scratch(p.ResultType, p.M, p.StrideC, p.Batch, p.BatchStrideC);
-            using Tensor bias = Tensor.Zeros([p.N], p.ResultType, _device);
+            using Tensor operand = Scratch(p.ResultType, p.StrideOperand == 0 ? 1 : p.M, p.StrideOperand == 0 ? p.N : p.StrideOperand, 1, 0);
             using var start = new CudaEvent(timing: true);
             using var end = new CudaEvent(timing: true);
             var best = new double[candidates.Length];
@@ -175,7 +175,7 @@ public sealed unsafe class CudaBlas
                 {
                     start.Record(_device.Stream);
                     int status = plan.Launch(
-                        _handle, candidates[i].Algorithm, (void*)a.Pointer, (void*)b.Pointer, (void*)c.Pointer, (void*)bias.Pointer, 1, 0,
+                        _handle, candidates[i].Algorithm, (void*)a.Pointer, (void*)b.Pointer, (void*)c.Pointer, (void*)operand.Pointer, 1, 0,
                         (void*)_workspace, WorkspaceBytes, _device.Stream.Handle);
                     end.Record(_device.Stream);
                     end.Synchronize();

@@ -23,6 +23,11 @@ internal sealed unsafe class GemmPlan : IDisposable
         Set(CublasLt.Desc.TransA, p.TransB ? 1 : 0);
         Set(CublasLt.Desc.TransB, p.TransA ? 1 : 0);
         Set(CublasLt.Desc.Epilogue, (int)p.Epilogue);
+        if (p.Epilogue == GemmEpilogue.GeluGradient)
+        {
+            Set(CublasLt.Desc.EpilogueAuxStride, p.StrideOperand);
+        }
+
         _b = Layout(p.Type, p.TransB ? p.K : p.N, p.TransB ? p.N : p.K, p.StrideB, p.Batch, p.BatchStrideB);
         _a = Layout(p.Type, p.TransA ? p.M : p.K, p.TransA ? p.K : p.M, p.StrideA, p.Batch, p.BatchStrideA);
         _c = Layout(p.ResultType, p.N, p.M, p.StrideC, p.Batch, p.BatchStrideC);
@@ -70,14 +75,15 @@ internal sealed unsafe class GemmPlan : IDisposable
         }
     }
 
-    /// <summary>Queues the product; returns the library's status.</summary>
+    /// <summary>Queues the product, with the epilogue's bias or matrix; returns the library's status.</summary>
     public int Launch(
-        nint handle, in GemmAlgorithm algorithm, void* a, void* b, void* c, void* bias, float alpha, float beta, void* workspace,
+        nint handle, in GemmAlgorithm algorithm, void* a, void* b, void* c, void* operand, float alpha, float beta, void* workspace,
         long workspaceBytes, Engine.Tensors.Cuda.Interop.CUstream stream)
     {
         if (Problem.Epilogue != GemmEpilogue.None)
         {
-            CudaBlas.Check(CublasLt.cublasLtMatmulDescSetAttribute(_desc, CublasLt.Desc.BiasPointer, &bias, (nuint)sizeof(void*)));
+            CublasLt.Desc pointer = Problem.Epilogue == GemmEpilogue.Bias ? CublasLt.Desc.BiasPointer : CublasLt.Desc.EpilogueAuxPointer;
+            CudaBlas.Check(CublasLt.cublasLtMatmulDescSetAttribute(_desc, pointer, &operand, (nuint)sizeof(void*)));
         }
 
         GemmAlgorithm copy = algorithm;
@@ -118,6 +124,6 @@ internal sealed unsafe class GemmPlan : IDisposable
         return layout;
     }
 
-    private void Set(CublasLt.Desc attribute, int value) =>
-        CudaBlas.Check(CublasLt.cublasLtMatmulDescSetAttribute(_desc, attribute, &value, sizeof(int)));
+    private void Set<T>(CublasLt.Desc attribute, T value)
+        where T : unmanaged => CudaBlas.Check(CublasLt.cublasLtMatmulDescSetAttribute(_desc, attribute, &value, (nuint)sizeof(T)));
 }

@@ -10,6 +10,9 @@ public enum GemmEpilogue
 
     /// <summary>Adds a bias to every row.</summary>
     Bias = 4,
+
+    /// <summary>Multiplies by the derivative of the tanh form of GELU at a matrix like the result.</summary>
+    GeluGradient = 192,
 }
 
 /// <summary>
@@ -35,9 +38,11 @@ public enum GemmEpilogue
 /// <param name="AlignC">Bytes C's address is a multiple of.</param>
 /// <param name="Epilogue">What is done to the result.</param>
 /// <param name="Tf32">f32 operands may be rounded to TF32.</param>
+/// <param name="StrideOperand">Elements between rows of the epilogue's matrix; 0 where it has none.</param>
 internal readonly record struct GemmProblem(
     int M, int N, int K, int Batch, bool TransA, bool TransB, DType Type, DType ResultType, long StrideA, long StrideB, long StrideC,
-    long BatchStrideA, long BatchStrideB, long BatchStrideC, int AlignA, int AlignB, int AlignC, GemmEpilogue Epilogue, bool Tf32)
+    long BatchStrideA, long BatchStrideB, long BatchStrideC, int AlignA, int AlignB, int AlignC, GemmEpilogue Epilogue, bool Tf32,
+    long StrideOperand = 0)
 {
     public long Flops => 2L * M * N * K * Batch;
 
@@ -46,7 +51,7 @@ internal readonly record struct GemmProblem(
     /// <summary>The name in plans and profiles.</summary>
     public string Text =>
         $"{Type.Name()}>{ResultType.Name()} {(TransA ? 'T' : 'N')}{(TransB ? 'T' : 'N')} {M}x{N}x{K}x{Batch} ld {StrideA},{StrideB},{StrideC}" +
-        $" batch {BatchStrideA},{BatchStrideB},{BatchStrideC} align {AlignA},{AlignB},{AlignC} epilogue {(int)Epilogue}{(Tf32 ? " tf32" : "")}";
+        $" batch {BatchStrideA},{BatchStrideB},{BatchStrideC} align {AlignA},{AlignB},{AlignC} epilogue {(int)Epilogue}{(Tf32 ? " tf32" : "")}{(StrideOperand == 0 ? "" : $" operand {StrideOperand}")}";
 
     public static int AlignmentOf(nint address) => (int)Math.Min(16, address & -address);
 }

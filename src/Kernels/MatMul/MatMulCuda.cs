@@ -64,6 +64,27 @@ internal static class MatMulCuda
         RunOnCopies(device, a, transA, b, transB, c, m, n, k, alpha, beta, bias);
     }
 
+    /// <summary>
+    /// c = (a·op(b))∘gelu′(x) with the tanh form, in one pass; false where the library has no kernel for it. The arguments have
+    /// been checked: matrices, x like c.
+    /// </summary>
+    public static bool TryRunGeluGradient(Tensor a, Tensor b, bool transB, Tensor x, Tensor c)
+    {
+        (int m, int n, int k) = (c.Shape[0], c.Shape[1], a.Shape[1]);
+        bool narrow = c.DType is DType.BF16 or DType.F16 && a.DType == c.DType && b.DType == c.DType;
+        long strideX = narrow ? RowStride(x) : 0;
+        if (!narrow || c.Elements == 0 || k == 0 || IsAwkward(n) || !CudaLaunch.Aligned(x.Pointer) || strideX % 8 != 0)
+        {
+            return false;
+        }
+
+        var problem = new GemmProblem(
+            m, n, k, 1, false, transB, a.DType, c.DType, RowStride(a), RowStride(b), RowStride(c), 0, 0, 0,
+            GemmProblem.AlignmentOf(a.Pointer), GemmProblem.AlignmentOf(b.Pointer), GemmProblem.AlignmentOf(c.Pointer),
+            GemmEpilogue.GeluGradient, Tf32: false, strideX);
+        return CudaBlas.Of((CudaDevice)c.Device).TryRun(in problem, a.Pointer, b.Pointer, c.Pointer, x.Pointer, 1, 0);
+    }
+
     private static bool IsAwkward(int extent) => extent >= LeastSplit && extent % 8 != 0;
 
     private static void SplitColumns(

@@ -37,6 +37,9 @@ public sealed class LinearStack
     /// <summary>What answers for the whole stack; null while each linear answers for itself.</summary>
     public IStackAdapter? Adapter { get; set; }
 
+    /// <summary>Whether it is a single linear that no adapter answers for.</summary>
+    public bool IsPlain => _linears.Length == 1 && _linears[0].Adapter is null && Adapter is not { IsActive: true };
+
     /// <summary>Columns of scratch wanted after each row of the input.</summary>
     public int Border => Adapter is { IsActive: true } ? Adapter.Border : 0;
 

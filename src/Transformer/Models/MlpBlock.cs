@@ -17,6 +17,12 @@ internal sealed class MlpBlock
     {
         using Device.RangeScope range = batch.Device.Range("mlp");
         using Variable up = Inputs.Forward(tape, batch, x);
+        if (Activation != ActivationKind.Silu && Inputs.Linears.Count == 1 && Down.IsPlain)
+        {
+            LinearModule down = Down.Linears[0];
+            return tape.GeluLinear(up, Activation == ActivationKind.GeluTanh, down.Weight, down.Bias, down.IsTransposed);
+        }
+
         using Variable inner = Inputs.Linears.Count > 1 ? tape.SwiGlu(up, Down.Border) : Activate(tape, up);
         return Down.Forward(tape, batch, inner);
     }

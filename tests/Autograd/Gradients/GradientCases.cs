@@ -34,6 +34,14 @@ internal static partial class GradientCases
             }
         }
 
+        foreach ((bool tanh, bool transposed) in new[] { (false, false), (true, true) })
+        {
+            yield return new(nameof(Ops.GeluLinear), $"{(tanh ? "tanh" : "erf")}{(transposed ? ", transposed" : "")}", d => new(
+                d,
+                (t, v) => t.GeluLinear(v[0], tanh, v[1], v[2], transposed),
+                [Leaves.Normal(d, [5, 7], 1), Leaves.Normal(d, transposed ? [7, 3] : [3, 7], 2), Leaves.Normal(d, [3], 3)]));
+        }
+
         // LowRank uses its first input up, so it gets a copy; once x feeds both paths, as in a LoRA linear.
         yield return new(nameof(Ops.LowRank), "", d => new(
             d,
