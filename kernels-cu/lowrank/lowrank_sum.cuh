@@ -6,6 +6,8 @@
 #pragma once
 #include "params.cuh"
 
+constexpr int SumUnroll = 8;  // parts on their way at once
+
 struct LowRankSumParams {
     const float* partial;       // gradients: [parts][columns][width] of each linear, or [parts][width][columns]
     const float* down_partial;  // dS: [64-row groups][column blocks][64][down_width], or null
@@ -67,14 +69,14 @@ template <typename T> __device__ __forceinline__ void lowrank_sum(const LowRankS
     if (!to) return;
     const float* from = p.partial + e;
     float sum = *to;
-    int i = 0;
-    for (; i + 4 <= p.parts; i += 4, from += 4 * p.partial_stride) {
-        float a = from[0], b = from[p.partial_stride], c = from[2 * p.partial_stride], d = from[3 * p.partial_stride];
-        sum += a;
-        sum += b;
-        sum += c;
-        sum += d;
+    for (int i = 0; i < p.parts; i += SumUnroll) {
+        float parts[SumUnroll];
+#pragma unroll
+        for (int n = 0; n < SumUnroll; n++, from += p.partial_stride)
+            if (i + n < p.parts) parts[n] = *from;
+#pragma unroll
+        for (int n = 0; n < SumUnroll; n++)
+            if (i + n < p.parts) sum += parts[n];
     }
-    for (; i < p.parts; i++, from += p.partial_stride) sum += *from;
     *to = sum;
 }
