@@ -100,6 +100,40 @@ public sealed class LayerNormTests
         return [y, t.Take(t.Dx), t.Take(t.Dw), t.Take(t.Db)];
     });
 
+    [Theory]
+    [InlineData(DType.F32, 24)]
+    [InlineData(DType.BF16, 128)]
+    [InlineData(DType.BF16, 1024)]
+    [InlineData(DType.BF16, 1600)]
+    [InlineData(DType.F16, 77)]
+    public void A_row_does_not_depend_on_the_others(DType dtype, int columns)
+    {
+        const int Rows = 6;
+        using NormReference t = new(dtype, Rows, columns, Eps, centered: true);
+        using GuardedTensor y = GuardedTensor.Empty([Rows, columns], dtype);
+        LayerNorm.Forward(t.X, t.W, t.Db, Eps, y, null, null);
+        LayerNorm.Backward(t.Dy, t.X, t.W, t.Mean, t.Rstd, t.Dx, null, null);
+        byte[] ys = y.ToBytes();
+        byte[] gradients = t.Dx.ToBytes();
+        double[] x = t.X.ToDoubles();
+        double[] dy = t.Dy.ToDoubles();
+        for (int r = 0; r < Rows; r++)
+        {
+            Range row = (r * columns)..((r + 1) * columns);
+            using GuardedTensor oneX = GuardedTensor.From(x.AsSpan(row), [1, columns], dtype);
+            using GuardedTensor oneDy = GuardedTensor.From(dy.AsSpan(row), [1, columns], dtype);
+            using GuardedTensor oneY = GuardedTensor.Empty([1, columns], dtype);
+            using GuardedTensor oneDx = GuardedTensor.Empty([1, columns], dtype);
+            using GuardedTensor mean = GuardedTensor.From(t.Mean.ToDoubles().AsSpan(r, 1), [1], DType.F32);
+            using GuardedTensor rstd = GuardedTensor.From(t.Rstd.ToDoubles().AsSpan(r, 1), [1], DType.F32);
+            LayerNorm.Forward(oneX, t.W, t.Db, Eps, oneY, null, null);
+            LayerNorm.Backward(oneDy, oneX, t.W, mean, rstd, oneDx, null, null);
+            int bytes = columns * dtype.Size();
+            Assert.Equal(ys[(r * bytes)..((r + 1) * bytes)], oneY.ToBytes());
+            Assert.Equal(gradients[(r * bytes)..((r + 1) * bytes)], oneDx.ToBytes());
+        }
+    }
+
     [Fact]
     public void Weights_of_another_length_are_refused()
     {

@@ -30,7 +30,10 @@ internal sealed class NormReference : IDisposable
         _dbBefore = Db.ToDoubles();
     }
 
-    /// <summary>Dtype, rows, columns: no rows, one row, one column, unaligned rests.</summary>
+    /// <summary>
+    /// Dtype, rows, columns: no rows, one row, one column, unaligned rests; on a GPU with aligned rows several a warp, one a warp
+    /// with and without packs to spare, several warps a row, rows too long for registers.
+    /// </summary>
     public static TheoryData<DType, int, int> Cases
     {
         get
@@ -38,7 +41,12 @@ internal sealed class NormReference : IDisposable
             var data = new TheoryData<DType, int, int>();
             foreach (DType dtype in TestDevice.FloatTypes)
             {
-                foreach ((int rows, int columns) in new[] { (0, 8), (1, 1), (5, 1), (1, 77), (7, 64), (70, 333), (3, 4096), (2, 20000) })
+                (int, int)[] shapes =
+                [
+                    (0, 8), (1, 1), (5, 1), (1, 77), (7, 64), (70, 333), (3, 4096), (2, 20000),
+                    (300, 8), (130, 16), (9, 128), (6, 768), (5, 1024), (3, 1600), (2, 5120),
+                ];
+                foreach ((int rows, int columns) in shapes)
                 {
                     data.Add(dtype, rows, columns);
                 }

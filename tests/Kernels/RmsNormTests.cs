@@ -57,6 +57,39 @@ public sealed class RmsNormTests
         KernelAssert.Close(op, [.. xs.Select((v, i) => v * rstds[i / 50] * ws[i % 50])], y);
     }
 
+    [Theory]
+    [InlineData(DType.F32, 24)]
+    [InlineData(DType.BF16, 128)]
+    [InlineData(DType.BF16, 1024)]
+    [InlineData(DType.BF16, 1600)]
+    [InlineData(DType.F16, 77)]
+    public void A_row_does_not_depend_on_the_others(DType dtype, int columns)
+    {
+        const int Rows = 6;
+        using NormReference t = new(dtype, Rows, columns, Eps, centered: false);
+        using GuardedTensor y = GuardedTensor.Empty([Rows, columns], dtype);
+        RmsNorm.Forward(t.X, t.W, Eps, y, null);
+        RmsNorm.Backward(t.Dy, t.X, t.W, t.Rstd, t.Dx, null);
+        byte[] ys = y.ToBytes();
+        byte[] gradients = t.Dx.ToBytes();
+        double[] x = t.X.ToDoubles();
+        double[] dy = t.Dy.ToDoubles();
+        for (int r = 0; r < Rows; r++)
+        {
+            Range row = (r * columns)..((r + 1) * columns);
+            using GuardedTensor oneX = GuardedTensor.From(x.AsSpan(row), [1, columns], dtype);
+            using GuardedTensor oneDy = GuardedTensor.From(dy.AsSpan(row), [1, columns], dtype);
+            using GuardedTensor oneY = GuardedTensor.Empty([1, columns], dtype);
+            using GuardedTensor oneDx = GuardedTensor.Empty([1, columns], dtype);
+            using GuardedTensor rstd = GuardedTensor.From(t.Rstd.ToDoubles().AsSpan(r, 1), [1], DType.F32);
+            RmsNorm.Forward(oneX, t.W, Eps, oneY, null);
+            RmsNorm.Backward(oneDy, oneX, t.W, rstd, oneDx, null);
+            int bytes = columns * dtype.Size();
+            Assert.Equal(ys[(r * bytes)..((r + 1) * bytes)], oneY.ToBytes());
+            Assert.Equal(gradients[(r * bytes)..((r + 1) * bytes)], oneDx.ToBytes());
+        }
+    }
+
     [Fact]
     public void Threads_do_not_change_the_bits_and_dx_may_be_dy() => KernelAssert.SameBitsForEveryThreadCount(() =>
     {

@@ -25,6 +25,12 @@ internal static class RowBenches
             (Tensor rstd, Tensor dx, Tensor dw) = (make.Positive([e[0]], DType.F32), make.Empty([e[0], e[1]], t), make.Zeros([e[1]], t));
             return () => RmsNorm.Backward(dy, x, w, rstd, dx, dw);
         }),
+        new("rmsnorm-dx", Matrix, s_matrix, (e, t) => new RmsNormCase(e[0], e[1], t, true, Weights: false), (make, e, t) =>
+        {
+            (Tensor dy, Tensor x, Tensor w) = (make.Normal([e[0], e[1]], t), make.Normal([e[0], e[1]], t), make.Normal([e[1]], t));
+            (Tensor rstd, Tensor dx) = (make.Positive([e[0]], DType.F32), make.Empty([e[0], e[1]], t));
+            return () => RmsNorm.Backward(dy, x, w, rstd, dx, null);
+        }),
         new("layernorm", Matrix, s_matrix, (e, t) => new LayerNormCase(e[0], e[1], t, false), (make, e, t) =>
         {
             (Tensor x, Tensor w, Tensor b) = (make.Normal([e[0], e[1]], t), make.Normal([e[1]], t), make.Normal([e[1]], t));
@@ -37,6 +43,12 @@ internal static class RowBenches
             (Tensor mean, Tensor rstd) = (make.Normal([e[0]], DType.F32), make.Positive([e[0]], DType.F32));
             (Tensor dx, Tensor dw, Tensor db) = (make.Empty([e[0], e[1]], t), make.Zeros([e[1]], t), make.Zeros([e[1]], t));
             return () => LayerNorm.Backward(dy, x, w, mean, rstd, dx, dw, db);
+        }),
+        new("layernorm-dx", Matrix, s_matrix, (e, t) => new LayerNormCase(e[0], e[1], t, true, Weights: false), (make, e, t) =>
+        {
+            (Tensor dy, Tensor x, Tensor w) = (make.Normal([e[0], e[1]], t), make.Normal([e[0], e[1]], t), make.Normal([e[1]], t));
+            (Tensor mean, Tensor rstd, Tensor dx) = (make.Normal([e[0]], DType.F32), make.Positive([e[0]], DType.F32), make.Empty([e[0], e[1]], t));
+            return () => LayerNorm.Backward(dy, x, w, mean, rstd, dx, null, null);
         }),
         new("crossentropy", "rows×vocabulary", [2048, 128256], (e, t) => new CrossEntropyCase(e[0], e[1], t, true), (make, e, t) =>
         {

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using Engine.Kernels.Cuda;
 using Engine.Tensors;
@@ -8,6 +9,12 @@ namespace Engine.Kernels;
 /// <summary>Launches the kernels of RMSNorm and LayerNorm (<c>common/rownorm.cuh</c>).</summary>
 internal sealed class RowNormCuda(string op)
 {
+    // kRowPacks and, times 32, the most warps of a row in common/rownorm.cuh; 16-bit rows need more registers.
+    private const int PacksPerThread = 4;
+    private const int MostThreads = 512;
+    private const int MostThreadsOf16Bits = 320;
+    private const int SharedBlock = 128;
+
     private readonly KernelFamily<ForwardParams> _forward = new(op, op + "_fwd");
     private readonly KernelFamily<BackwardParams> _backward = new(op, op + "_bwd");
     private readonly KernelFamily<WeightParams> _weight = new(op, op + "_dw");
@@ -21,12 +28,11 @@ internal sealed class RowNormCuda(string op)
             return;
         }
 
-        bool vectors = CudaLaunch.AlignedRows(x, columns) && AlignedStrides(y, columns) &&
-            CudaLaunch.Aligned(w.Pointer) && CudaLaunch.Aligned(CudaLaunch.PointerOf(b));
+        int threads = RowThreads(columns, CudaLaunch.AlignedRows(x, columns) && AlignedStrides(y, columns), x.DType, w, b);
         _forward.Launch(
             x.Device,
             x.DType,
-            Shape(x, columns, vectors),
+            Shape(x, columns, threads),
             new ForwardParams
             {
                 X = x.Pointer,
@@ -35,12 +41,14 @@ internal sealed class RowNormCuda(string op)
                 Y = y.Pointer,
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = CudaLaunch.PointerOf(rstd),
+                Rows = Check.Rows(x),
                 YStride = Check.RowStride(y),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
                 BType = b is null ? 0 : KernelTypes.Code(op, b),
                 Eps = eps,
-                Vectors = vectors ? 1 : 0,
+                Share = 1f / columns,
+                RowThreads = threads,
             },
             new KernelWork((2 * x.ByteLength) + w.ByteLength + (rstd?.ByteLength ?? 0), 4 * x.Elements));
     }
@@ -60,12 +68,12 @@ internal sealed class RowNormCuda(string op)
         }
 
         int columns = Check.Columns(x);
-        bool vectors = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(dy, columns) &&
-            AlignedStrides(dx, columns) && CudaLaunch.Aligned(w.Pointer);
+        bool aligned = CudaLaunch.AlignedRows(x, columns) && CudaLaunch.AlignedRows(dy, columns) && AlignedStrides(dx, columns);
+        int threads = RowThreads(columns, aligned, x.DType, w, null);
         _backward.Launch(
             x.Device,
             x.DType,
-            Shape(x, columns, vectors),
+            Shape(x, columns, threads),
             new BackwardParams
             {
                 Dy = dy.Pointer,
@@ -74,11 +82,13 @@ internal sealed class RowNormCuda(string op)
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = rstd.Pointer,
                 Dx = dx.Pointer,
+                Rows = Check.Rows(x),
                 DxStride = Check.RowStride(dx),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
                 Accumulate = addX ? 1 : 0,
-                Vectors = vectors ? 1 : 0,
+                Share = 1f / columns,
+                RowThreads = threads,
             },
             new KernelWork(((addX ? 4 : 3) * x.ByteLength) + w.ByteLength + rstd.ByteLength, 10 * x.Elements));
     }
@@ -86,8 +96,32 @@ internal sealed class RowNormCuda(string op)
     private static bool AlignedStrides(Tensor tensor, int columns) =>
         CudaLaunch.AlignedRows(tensor, columns) && Check.RowStride(tensor) * tensor.DType.Size() % 16 == 0;
 
-    private static LaunchShape Shape(Tensor x, int columns, bool vectors) => LaunchShape.Blocks(
-        Check.Rows(x), CudaLaunch.ThreadsFor(vectors ? columns * x.DType.Size() / 16 : columns));
+    // How many threads share a row that stays in registers, by its length and alignment alone: a power of two up to a warp, else
+    // whole warps. 0 for rows that are walked element by element, a block each.
+    private static int RowThreads(int columns, bool aligned, DType dtype, Tensor w, Tensor? b)
+    {
+        long packs = (long)columns * dtype.Size() / 16;
+        int most = dtype == DType.F32 ? MostThreads : MostThreadsOf16Bits;
+        if (!aligned || w.DType != dtype || (b is not null && b.DType != dtype) || packs > (long)PacksPerThread * most ||
+            !CudaLaunch.Aligned(w.Pointer) || !CudaLaunch.Aligned(CudaLaunch.PointerOf(b)))
+        {
+            return 0;
+        }
+
+        int threads = (int)CudaLaunch.CeilDiv(packs, PacksPerThread);
+        return threads > 32 ? (threads + 31) / 32 * 32 : (int)BitOperations.RoundUpToPowerOf2((uint)threads);
+    }
+
+    private static LaunchShape Shape(Tensor x, int columns, int rowThreads)
+    {
+        if (rowThreads == 0)
+        {
+            return LaunchShape.Blocks(Check.Rows(x), CudaLaunch.ThreadsFor(columns, 256));
+        }
+
+        int rows = rowThreads > 32 ? 1 : SharedBlock / rowThreads;
+        return LaunchShape.Blocks(CudaLaunch.CeilDiv(Check.Rows(x), rows), (uint)(rows * rowThreads));
+    }
 
     private void WeightGradients(Tensor dy, Tensor x, Tensor? mean, Tensor rstd, Tensor? dw, Tensor? db)
     {
@@ -138,12 +172,14 @@ internal sealed class RowNormCuda(string op)
         public nint Y;
         public nint Mean;
         public nint Rstd;
+        public long Rows;
         public long YStride;
         public int Columns;
         public int WType;
         public int BType;
         public float Eps;
-        public int Vectors;
+        public float Share;
+        public int RowThreads;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -155,11 +191,13 @@ internal sealed class RowNormCuda(string op)
         public nint Mean;
         public nint Rstd;
         public nint Dx;
+        public long Rows;
         public long DxStride;
         public int Columns;
         public int WType;
         public int Accumulate;
-        public int Vectors;
+        public float Share;
+        public int RowThreads;
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -2,19 +2,20 @@ using Engine.Tensors;
 
 namespace Engine.Kernels;
 
-/// <summary>One case of <see cref="LayerNorm"/> with a bias, all tensors of one dtype; backward computes every gradient.</summary>
+/// <summary>One case of <see cref="LayerNorm"/> with a bias, all tensors of one dtype.</summary>
 /// <param name="Rows">Number of rows R.</param>
 /// <param name="Columns">Number of columns C.</param>
 /// <param name="DType">Dtype of all tensors but the statistics.</param>
 /// <param name="Backward">The backward op.</param>
-public sealed record LayerNormCase(long Rows, long Columns, DType DType, bool Backward) : OpCase
+/// <param name="Weights">Whether backward computes the gradients of weights and bias beside that of x.</param>
+public sealed record LayerNormCase(long Rows, long Columns, DType DType, bool Backward, bool Weights = true) : OpCase
 {
     /// <inheritdoc/>
     public override string Name => $"LayerNorm.{(Backward ? "Backward" : "Forward")}[{Rows}, {Columns}]";
 
     /// <inheritdoc/>
     public override long Bytes =>
-        (DType.Size() * (Backward ? (3 * Rows * Columns) + (5 * Columns) : (2 * Rows * Columns) + (2 * Columns)))
+        (DType.Size() * (Backward ? (3 * Rows * Columns) + ((Weights ? 5 : 1) * Columns) : (2 * Rows * Columns) + (2 * Columns)))
         + (2 * Rows * (DType == DType.F64 ? 8 : 4));
 
     /// <inheritdoc/>

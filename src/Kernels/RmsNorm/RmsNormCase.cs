@@ -2,19 +2,20 @@ using Engine.Tensors;
 
 namespace Engine.Kernels;
 
-/// <summary>One case of <see cref="RmsNorm"/>, all tensors of one dtype; backward computes both gradients.</summary>
+/// <summary>One case of <see cref="RmsNorm"/>, all tensors of one dtype.</summary>
 /// <param name="Rows">Number of rows R.</param>
 /// <param name="Columns">Number of columns C.</param>
 /// <param name="DType">Dtype of all tensors but the statistics.</param>
 /// <param name="Backward">The backward op.</param>
-public sealed record RmsNormCase(long Rows, long Columns, DType DType, bool Backward) : OpCase
+/// <param name="Weights">Whether backward computes the gradient of the weights beside that of x.</param>
+public sealed record RmsNormCase(long Rows, long Columns, DType DType, bool Backward, bool Weights = true) : OpCase
 {
     /// <inheritdoc/>
     public override string Name => $"RmsNorm.{(Backward ? "Backward" : "Forward")}[{Rows}, {Columns}]";
 
     /// <inheritdoc/>
     public override long Bytes =>
-        (DType.Size() * (Backward ? (3 * Rows * Columns) + (3 * Columns) : (2 * Rows * Columns) + Columns))
+        (DType.Size() * (Backward ? (3 * Rows * Columns) + ((Weights ? 3 : 1) * Columns) : (2 * Rows * Columns) + Columns))
         + (Rows * (DType == DType.F64 ? 8 : 4));
 
     /// <inheritdoc/>
