@@ -1,4 +1,5 @@
-// RMSNorm and LayerNorm: forward and the gradient of x, and the partial sums of the weights' gradients.
+// RMSNorm and LayerNorm: forward, of x or of a sum that is made on the way, the gradient of x, and the partial sums of the
+// weights' gradients.
 // With x̂ = (x − mean)·rstd (mean = 0 for RMSNorm) and g = dy·w: dx = rstd·(g − [mean g] − x̂·mean(g·x̂)), dw = Σ_r dy·x̂,
 // db = Σ_r dy; the bracket is LayerNorm's alone.
 //
@@ -30,11 +31,13 @@ struct RowNormForwardParams {
     const void* x;
     const void* w;
     const void* b;  // LayerNorm, or null
+    const void* d;  // with a sum: x + d, rounded to the rows' dtype, takes the place of x
+    void* s;        // and goes here
     void* y;
     float* mean;  // LayerNorm, or null
     float* rstd;  // or null
     long long rows;
-    long long y_stride;
+    long long x_stride, d_stride, y_stride;  // s has no gaps
     int columns;
     int w_type;
     int b_type;
@@ -185,16 +188,30 @@ template <bool Centered> __device__ __forceinline__ float row_output(float dista
     return Centered ? fmaf(h, w, b) : __fmul_rn(h, w);
 }
 
-template <typename T, bool Centered, bool Wide> __device__ __forceinline__ void row_norm_forward(const RowNormForwardParams& p) {
+template <typename T, bool Centered, bool Added, bool Wide>
+__device__ __forceinline__ void row_norm_forward(const RowNormForwardParams& p) {
     constexpr int N = Pack<T>::N;
     __shared__ float shared[2][1][kRowWarps];
     const RowPlace<Wide> place(p.row_threads);
     const int packs = place.row < p.rows ? p.columns / N : 0;
-    RowPacks<T> x, weight, bias;
-    x.load((const T*)p.x + place.row * p.columns, place, packs);
+    RowPacks<T> x, added, weight, bias;
+    x.load((const T*)p.x + place.row * p.x_stride, place, packs);
+    if (Added) added.load((const T*)p.d + place.row * p.d_stride, place, packs);
     weight.load((const T*)p.w, place, packs);
     if (Centered) bias.load((const T*)p.b, place, p.b ? packs : 0);
     float v[kRowPacks][N], mean = 0, sum[1] = {0};
+    if (Added) {
+#pragma unroll
+        for (int k = 0; k < kRowPacks; k++) {
+            float d[N];
+            x.get(k, v[k]);
+            added.get(k, d);
+#pragma unroll
+            for (int i = 0; i < N; i++) v[k][i] += d[i];
+            x.set(k, v[k]);
+        }
+        x.store((T*)p.s + place.row * p.columns, place, packs);
+    }
 #pragma unroll
     for (int k = 0; k < kRowPacks; k++) x.get(k, v[k]);
     if (Centered) {
@@ -234,9 +251,15 @@ template <typename T, bool Centered, bool Wide> __device__ __forceinline__ void 
     }
 }
 
-template <typename T, bool Centered> __device__ __forceinline__ void row_norm_forward_by_block(const RowNormForwardParams& p) {
+template <typename T, bool Centered, bool Added> __device__ __forceinline__ void row_norm_forward_by_block(const RowNormForwardParams& p) {
     __shared__ float shared[33];
-    const T* x = (const T*)p.x + (long long)blockIdx.x * p.columns;
+    const T* x = (const T*)p.x + blockIdx.x * p.x_stride;
+    if (Added) {
+        const T* d = (const T*)p.d + blockIdx.x * p.d_stride;
+        T* s = (T*)p.s + (long long)blockIdx.x * p.columns;
+        for (int c = threadIdx.x; c < p.columns; c += blockDim.x) s[c] = from_float<T>(to_float(x[c]) + to_float(d[c]));
+        x = s;  // of which each thread reads what it wrote itself
+    }
     T* y = (T*)p.y + blockIdx.x * p.y_stride;
     float mean = 0, sum = 0;
     if (Centered) {
@@ -260,10 +283,10 @@ template <typename T, bool Centered> __device__ __forceinline__ void row_norm_fo
     }
 }
 
-template <typename T, bool Centered> __device__ __forceinline__ void row_norm_forward(const RowNormForwardParams& p) {
-    if (p.row_threads >= 32) row_norm_forward<T, Centered, true>(p);
-    else if (p.row_threads) row_norm_forward<T, Centered, false>(p);
-    else row_norm_forward_by_block<T, Centered>(p);
+template <typename T, bool Centered, bool Added = false> __device__ __forceinline__ void row_norm_forward(const RowNormForwardParams& p) {
+    if (p.row_threads >= 32) row_norm_forward<T, Centered, Added, true>(p);
+    else if (p.row_threads) row_norm_forward<T, Centered, Added, false>(p);
+    else row_norm_forward_by_block<T, Centered, Added>(p);
 }
 
 struct RowNormBackwardParams {

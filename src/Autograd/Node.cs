@@ -38,6 +38,18 @@ public abstract class Node : IDisposable
     /// <summary>Sends the gradients of the inputs on their way. <paramref name="gradient"/> stays the caller's.</summary>
     protected internal abstract void Backward(Tensor gradient);
 
+    /// <summary>
+    /// The same for a gradient that is the node's own: one that hands it on is then not seen to share it, so that whoever gets it
+    /// may write there.
+    /// </summary>
+    protected internal virtual void BackwardOwned(Tensor gradient)
+    {
+        using (gradient)
+        {
+            Backward(gradient);
+        }
+    }
+
     /// <summary>Takes a share of a tensor until backward has run.</summary>
     protected Tensor Save(Tensor tensor)
     {

@@ -91,17 +91,16 @@ public sealed class Tape(bool recording = true) : IDisposable
         {
             Node node = _nodes[i];
             using Device.RangeScope range = device.Range(node.Name);
-            using (Tensor? g = node.Output!.TakeGradient())
+            Tensor? g = node.Output!.TakeGradient();
+            if (g is { IsContiguous: false } && !node.TakesGaps)
             {
-                if (g is not null && (node.TakesGaps || g.IsContiguous))
-                {
-                    node.Backward(g);
-                }
-                else if (g is not null)
-                {
-                    using Tensor dense = Copy.Clone(g);
-                    node.Backward(dense);
-                }
+                using Tensor gaps = g;
+                g = Copy.Clone(gaps);
+            }
+
+            if (g is not null)
+            {
+                node.BackwardOwned(g);
             }
 
             node.Dispose();

@@ -44,8 +44,14 @@ public static partial class Ops
 
         public override string Name => "checkpoint";
 
-        protected internal override void Backward(Tensor gradient)
+        protected internal override bool TakesGaps => true;
+
+        protected internal override void Backward(Tensor gradient) => BackwardOwned(gradient.Share());
+
+        protected internal override void BackwardOwned(Tensor gradient)
         {
+            using var arrived = new Tentative();
+            arrived.Add(gradient);
             using var tape = new Tape();
             using var x = new Variable(_savedX.Share(), _x.RequiresGrad);
             using Variable y = _block(tape, x);
@@ -54,7 +60,9 @@ public static partial class Ops
                 return;
             }
 
-            tape.Backward(y, gradient.Share());
+            // The block's residual stream goes on in this buffer.
+            arrived.Keep();
+            tape.Backward(y, gradient);
             if (x.TakeGradient() is { } dx)
             {
                 _x.AccumulateGradient(dx);

@@ -13,6 +13,11 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(b);
         Tensor y = a.Value.EmptyLike();
         Elementwise.Add(a.Value, b.Value, y);
+        return Added(tape, a, b, y);
+    }
+
+    private static Variable Added(Tape tape, Variable a, Variable b, Tensor y)
+    {
         Variable sum = tape.Needs(a, b) ? tape.Record(y, new AddNode(a, b)) : Tape.Constant(y);
         sum.GradientBorder = Math.Max(a.GradientBorder, b.GradientBorder);
         return sum;

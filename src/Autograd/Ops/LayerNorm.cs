@@ -19,6 +19,11 @@ public static partial class Ops
         Tensor rstd = made.Add(mean.EmptyLike());
         Kernels.LayerNorm.Forward(x.Value, weight.Value, bias?.Value, epsilon, y, mean, rstd);
         made.Keep();
+        return Normed(tape, x, weight, bias, y, mean, rstd);
+    }
+
+    private static Variable Normed(Tape tape, Variable x, Variable weight, Variable? bias, Tensor y, Tensor mean, Tensor rstd)
+    {
         if (tape.Needs(x, weight, bias))
         {
             return tape.Record(y, new LayerNormNode(x, weight, bias, mean, rstd));

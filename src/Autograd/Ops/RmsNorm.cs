@@ -18,6 +18,11 @@ public static partial class Ops
         Tensor rstd = made.Add(Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device));
         Kernels.RmsNorm.Forward(x.Value, weight.Value, epsilon, y, rstd);
         made.Keep();
+        return Normed(tape, x, weight, y, rstd);
+    }
+
+    private static Variable Normed(Tape tape, Variable x, Variable weight, Tensor y, Tensor rstd)
+    {
         if (tape.Needs(x, weight))
         {
             return tape.Record(y, new RmsNormNode(x, weight, rstd));

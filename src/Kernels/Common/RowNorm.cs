@@ -19,7 +19,9 @@ internal static unsafe class RowNorm<T, TCentering>
     where T : unmanaged, IFloatingPointIeee754<T>
     where TCentering : struct, ICentering
 {
-    public static void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd)
+    /// <summary>Of x, or of s = x + d rounded to the storage dtype where d and s are given.</summary>
+    public static void Forward(
+        Tensor x, Tensor? d, Tensor? s, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd)
     {
         if (x.Elements == 0)
         {
@@ -29,6 +31,8 @@ internal static unsafe class RowNorm<T, TCentering>
         var state = new ForwardState
         {
             X = new FloatRows(x),
+            D = FloatRows.Optional(d),
+            S = FloatRows.Optional(s),
             W = new FloatRows(w),
             B = FloatRows.Optional(b),
             Y = new FloatRows(y),
@@ -36,17 +40,24 @@ internal static unsafe class RowNorm<T, TCentering>
             Rstd = rstd?.Pointer ?? 0,
             Eps = eps,
             Width = Check.Columns(x),
+            XStride = Check.RowStride(x),
+            DStride = d is null ? 0 : Check.RowStride(d),
             YStride = Check.RowStride(y),
         };
         CpuParallel.ForRange(Check.Rows(x), RowLoop.Grain(state.Width), state, static (s, begin, end) =>
         {
             int width = s.Width;
-            using ScratchBuffer<T> scratch = Scratch.Rent<T>(4L * width);
+            using ScratchBuffer<T> scratch = Scratch.Rent<T>(5L * width);
             T* w = s.W.Read(0, width, scratch.Pointer);
             T* b = s.B.Exists ? s.B.Read(0, width, scratch.Pointer + width) : null;
             for (long row = begin; row < end; row++)
             {
-                T* x = s.X.Read(row * width, width, scratch.Pointer + (2L * width));
+                T* x = s.X.Read(row * s.XStride, width, scratch.Pointer + (2L * width));
+                if (s.S.Exists)
+                {
+                    x = Sum(s, row, x, scratch.Pointer + (3L * width), scratch.Pointer + (4L * width));
+                }
+
                 T* y = s.Y.Target(row * s.YStride, scratch.Pointer + (3L * width));
                 ForwardRow(s, row, x, w, b, y);
                 s.Y.Write(y, row * s.YStride, width);
@@ -89,6 +100,17 @@ internal static unsafe class RowNorm<T, TCentering>
         {
             sums.AddTo(partials.Pointer, new FloatRows(db), width, width);
         }
+    }
+
+    // x + d as it is stored.
+    private static T* Sum(in ForwardState s, long row, T* x, T* scratch, T* result)
+    {
+        int width = s.Width;
+        T* d = s.D.Read(row * s.DStride, width, scratch);
+        T* sum = s.S.Target(row * width, result);
+        ElementLoop.Map(default(ElementwiseCpu.AddOp), x, d, null, sum, null, width);
+        s.S.Write(sum, row * width, width);
+        return s.S.Read(row * width, width, result);
     }
 
     private static void ForwardRow(in ForwardState s, long row, T* x, T* w, T* b, T* y)
@@ -201,6 +223,8 @@ internal static unsafe class RowNorm<T, TCentering>
     private struct ForwardState
     {
         public FloatRows X;
+        public FloatRows D;
+        public FloatRows S;
         public FloatRows W;
         public FloatRows B;
         public FloatRows Y;
@@ -208,6 +232,8 @@ internal static unsafe class RowNorm<T, TCentering>
         public nint Rstd;
         public float Eps;
         public int Width;
+        public long XStride;
+        public long DStride;
         public long YStride;
     }
 

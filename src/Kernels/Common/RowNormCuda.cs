@@ -7,7 +7,9 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>Launches the kernels of RMSNorm and LayerNorm (<c>common/rownorm.cuh</c>).</summary>
-internal sealed class RowNormCuda(string op)
+/// <param name="op">The op: the stem of the image.</param>
+/// <param name="name">What the entry points' names begin with.</param>
+internal sealed class RowNormCuda(string op, string name)
 {
     // kRowPacks and, times 32, the most warps of a row in common/rownorm.cuh; 16-bit rows need more registers.
     private const int PacksPerThread = 4;
@@ -15,12 +17,29 @@ internal sealed class RowNormCuda(string op)
     private const int MostThreadsOf16Bits = 320;
     private const int SharedBlock = 128;
 
-    private readonly KernelFamily<ForwardParams> _forward = new(op, op + "_fwd");
-    private readonly KernelFamily<BackwardParams> _backward = new(op, op + "_bwd");
-    private readonly KernelFamily<WeightParams> _weight = new(op, op + "_dw");
-    private readonly ColumnSumsCuda _sum = new(op, op + "_dw_sum");
+    private readonly KernelFamily<ForwardParams> _forward = new(op, name + "_fwd");
+    private readonly KernelFamily<BackwardParams> _backward = new(op, name + "_bwd");
+    private readonly KernelFamily<WeightParams> _weight = new(op, name + "_dw");
+    private readonly ColumnSumsCuda _sum = new(op, name + "_dw_sum");
 
-    public void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd)
+    public void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd) =>
+        Forward(x, null, null, w, b, eps, y, mean, rstd);
+
+    /// <summary>The same for s = x + d, as one kernel; false, and nothing done, where it would take another path than for s alone.</summary>
+    public bool TryForwardOfSum(
+        Tensor x, Tensor d, Tensor w, Tensor? b, float eps, Tensor s, Tensor y, Tensor? mean, Tensor? rstd)
+    {
+        int columns = Check.Columns(x);
+        if (CudaLaunch.AlignedRows(s, columns) && !(AlignedStrides(x, columns) && AlignedStrides(d, columns)))
+        {
+            return false;
+        }
+
+        Forward(x, d, s, w, b, eps, y, mean, rstd);
+        return true;
+    }
+
+    private void Forward(Tensor x, Tensor? d, Tensor? s, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd)
     {
         int columns = Check.Columns(x);
         if (x.Elements == 0)
@@ -28,7 +47,7 @@ internal sealed class RowNormCuda(string op)
             return;
         }
 
-        int threads = RowThreads(columns, CudaLaunch.AlignedRows(x, columns) && AlignedStrides(y, columns), x.DType, w, b);
+        int threads = RowThreads(columns, CudaLaunch.AlignedRows(s ?? x, columns) && AlignedStrides(y, columns), x.DType, w, b);
         _forward.Launch(
             x.Device,
             x.DType,
@@ -38,10 +57,14 @@ internal sealed class RowNormCuda(string op)
                 X = x.Pointer,
                 W = w.Pointer,
                 B = CudaLaunch.PointerOf(b),
+                D = CudaLaunch.PointerOf(d),
+                S = CudaLaunch.PointerOf(s),
                 Y = y.Pointer,
                 Mean = CudaLaunch.PointerOf(mean),
                 Rstd = CudaLaunch.PointerOf(rstd),
                 Rows = Check.Rows(x),
+                XStride = Check.RowStride(x),
+                DStride = CudaLaunch.RowStride(d),
                 YStride = Check.RowStride(y),
                 Columns = columns,
                 WType = KernelTypes.Code(op, w),
@@ -50,7 +73,7 @@ internal sealed class RowNormCuda(string op)
                 Share = 1f / columns,
                 RowThreads = threads,
             },
-            new KernelWork((2 * x.ByteLength) + w.ByteLength + (rstd?.ByteLength ?? 0), 4 * x.Elements));
+            new KernelWork(((s is null ? 2 : 4) * x.ByteLength) + w.ByteLength + (rstd?.ByteLength ?? 0), 4 * x.Elements));
     }
 
     public void Backward(Tensor dy, Tensor x, Tensor w, Tensor? mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX)
@@ -169,10 +192,14 @@ internal sealed class RowNormCuda(string op)
         public nint X;
         public nint W;
         public nint B;
+        public nint D;
+        public nint S;
         public nint Y;
         public nint Mean;
         public nint Rstd;
         public long Rows;
+        public long XStride;
+        public long DStride;
         public long YStride;
         public int Columns;
         public int WType;

@@ -4,15 +4,19 @@ namespace Engine.Kernels;
 
 internal static class LayerNormCpu
 {
-    public static void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd)
+    public static void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd) =>
+        Forward(x, null, null, w, b, eps, y, mean, rstd);
+
+    /// <summary>Of s = x + d where they are given.</summary>
+    public static void Forward(Tensor x, Tensor? d, Tensor? s, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd)
     {
         if (x.DType == DType.F64)
         {
-            RowNorm<double, Centering>.Forward(x, w, b, eps, y, mean, rstd);
+            RowNorm<double, Centering>.Forward(x, d, s, w, b, eps, y, mean, rstd);
         }
         else
         {
-            RowNorm<float, Centering>.Forward(x, w, b, eps, y, mean, rstd);
+            RowNorm<float, Centering>.Forward(x, d, s, w, b, eps, y, mean, rstd);
         }
     }
 

@@ -4,7 +4,7 @@ namespace Engine.Kernels;
 
 internal static class LayerNormCuda
 {
-    private static readonly RowNormCuda s_norm = new("layernorm");
+    private static readonly RowNormCuda s_norm = new("layernorm", "layernorm");
 
     public static void Forward(Tensor x, Tensor w, Tensor? b, float eps, Tensor y, Tensor? mean, Tensor? rstd) =>
         s_norm.Forward(x, w, b, eps, y, mean, rstd);

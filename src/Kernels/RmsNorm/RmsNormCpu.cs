@@ -4,15 +4,19 @@ namespace Engine.Kernels;
 
 internal static class RmsNormCpu
 {
-    public static void Forward(Tensor x, Tensor w, float eps, Tensor y, Tensor? rstd)
+    public static void Forward(Tensor x, Tensor w, float eps, Tensor y, Tensor? rstd) =>
+        Forward(x, null, null, w, eps, y, rstd);
+
+    /// <summary>Of s = x + d where they are given.</summary>
+    public static void Forward(Tensor x, Tensor? d, Tensor? s, Tensor w, float eps, Tensor y, Tensor? rstd)
     {
         if (x.DType == DType.F64)
         {
-            RowNorm<double, Centering>.Forward(x, w, null, eps, y, null, rstd);
+            RowNorm<double, Centering>.Forward(x, d, s, w, null, eps, y, null, rstd);
         }
         else
         {
-            RowNorm<float, Centering>.Forward(x, w, null, eps, y, null, rstd);
+            RowNorm<float, Centering>.Forward(x, d, s, w, null, eps, y, null, rstd);
         }
     }
 

@@ -4,7 +4,7 @@ namespace Engine.Kernels;
 
 internal static class RmsNormCuda
 {
-    private static readonly RowNormCuda s_norm = new("rmsnorm");
+    private static readonly RowNormCuda s_norm = new("rmsnorm", "rmsnorm");
 
     public static void Forward(Tensor x, Tensor w, float eps, Tensor y, Tensor? rstd) =>
         s_norm.Forward(x, w, null, eps, y, null, rstd);

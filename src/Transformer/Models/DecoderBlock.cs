@@ -20,17 +20,26 @@ internal sealed class DecoderBlock
     /// <summary>The linears by the inputs they share, in order of the computation.</summary>
     public IEnumerable<LinearStack> Stacks => [Attention.Projections, Attention.Output, Mlp.Inputs, Mlp.Down];
 
+    /// <summary>The layer by itself: [R, hidden] → [R, hidden].</summary>
     public Variable Forward(Tape tape, BatchContext batch, Variable x)
     {
-        using Device.RangeScope range = batch.Device.Range(Name);
-        using Variable attended = Residual(tape, x, normed => Attention.Forward(tape, batch, normed), AttentionNorm, Attention.Projections.Border);
-        return Residual(tape, attended, normed => Mlp.Forward(tape, batch, normed), MlpNorm, Mlp.Inputs.Border);
+        using var stream = ResidualStream.Over(x);
+        Forward(tape, batch, stream);
+        return stream.Take(tape);
     }
 
-    private static Variable Residual(Tape tape, Variable x, Func<Variable, Variable> inner, NormModule norm, int border)
+    /// <summary>The layer as a part of the stream, in which its last addition waits for the next norm.</summary>
+    public void Forward(Tape tape, BatchContext batch, ResidualStream stream)
     {
-        using Variable normed = norm.Forward(tape, x, border);
-        using Variable branch = inner(normed);
-        return tape.Add(x, branch);
+        using Device.RangeScope range = batch.Device.Range(Name);
+        using (Variable normed = stream.Norm(tape, AttentionNorm, Attention.Projections.Border))
+        {
+            stream.Add(Attention.Forward(tape, batch, normed));
+        }
+
+        using (Variable normed = stream.Norm(tape, MlpNorm, Mlp.Inputs.Border))
+        {
+            stream.Add(Mlp.Forward(tape, batch, normed));
+        }
     }
 }

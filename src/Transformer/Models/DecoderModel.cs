@@ -122,13 +122,19 @@ public sealed partial class DecoderModel : IDisposable
             Prepare?.Invoke();
         }
 
-        Variable x = Embed(tape, batch, ids);
+        using var stream = ResidualStream.From(Embed(tape, batch, ids));
         foreach (DecoderBlock block in _blocks)
         {
-            using Variable input = x;
-            x = batch.CheckpointBlocks && tape.IsRecording
-                ? tape.Checkpoint(input, (inner, h) => block.Forward(inner, batch, h))
-                : block.Forward(tape, batch, input);
+            if (batch.CheckpointBlocks && tape.IsRecording)
+            {
+                // A block is a function of one tensor: its input is all that is kept.
+                using Variable input = stream.Take(tape);
+                stream.Put(tape.Checkpoint(input, (inner, h) => block.Forward(inner, batch, h)));
+            }
+            else
+            {
+                block.Forward(tape, batch, stream);
+            }
         }
 
         if (batch.CachePosition is null)
@@ -136,10 +142,7 @@ public sealed partial class DecoderModel : IDisposable
             batch.Cache?.Advance(batch.Length);
         }
 
-        using (x)
-        {
-            return FinalNorm.Forward(tape, x);
-        }
+        return stream.Norm(tape, FinalNorm);
     }
 
     /// <summary>Logits of hidden states: [R, hidden] → [R, vocabulary].</summary>

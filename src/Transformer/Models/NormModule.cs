@@ -21,4 +21,9 @@ public sealed class NormModule(string path, NormKind kind, Variable weight, Vari
     public Variable Forward(Tape tape, Variable x, int border = 0) => Kind == NormKind.RmsNorm
         ? tape.RmsNorm(x, Weight, epsilon, border)
         : tape.LayerNorm(x, Weight, Bias, epsilon, border);
+
+    /// <summary>x + branch [R,C] and its rows normalised, with the bits of an addition and <see cref="Forward"/>.</summary>
+    public (Variable Sum, Variable Normed) ForwardOfSum(Tape tape, Variable x, Variable branch, int border = 0) => Kind == NormKind.RmsNorm
+        ? tape.AddRmsNorm(x, branch, Weight, epsilon, border)
+        : tape.AddLayerNorm(x, branch, Weight, Bias, epsilon, border);
 }

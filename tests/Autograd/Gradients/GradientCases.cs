@@ -107,7 +107,41 @@ internal static partial class GradientCases
                 d,
                 (t, v) => t.LayerNorm(v[0], v[1], v[2], 1e-5f),
                 [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [width], 2), Leaves.Normal(d, [width], 3)]));
+            yield return new(nameof(Ops.AddRmsNorm), $"{width}", d => new(
+                d,
+                (t, v) => Joined(t, t.AddRmsNorm(v[0], v[1], v[2], 1e-5f)),
+                [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [3, width], 2), Leaves.Normal(d, [width], 3)]));
+            yield return new(nameof(Ops.AddRmsNorm), $"{width}, the sum not used", d => new(
+                d,
+                (t, v) => Second(t.AddRmsNorm(v[0], v[1], v[2], 1e-5f)),
+                [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [3, width], 2), Leaves.Normal(d, [width], 3)]));
+            yield return new(nameof(Ops.AddLayerNorm), $"{width}", d => new(
+                d,
+                (t, v) => Joined(t, t.AddLayerNorm(v[0], v[1], v[2], null, 1e-5f)),
+                [Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [3, width], 2), Leaves.Normal(d, [width], 3)]));
+            yield return new(nameof(Ops.AddLayerNorm), $"{width}, bias", d => new(
+                d,
+                (t, v) => Joined(t, t.AddLayerNorm(v[0], v[1], v[2], v[3], 1e-5f)),
+                [
+                    Leaves.Normal(d, [3, width], 1, 1.5f, 0.4), Leaves.Normal(d, [3, width], 2),
+                    Leaves.Normal(d, [width], 3), Leaves.Normal(d, [width], 4),
+                ]));
         }
+    }
+
+    // Both results of an addition with a norm, as a layer uses them: the norm's goes through a branch that is added to the sum.
+    private static Variable Joined(Tape tape, (Variable Sum, Variable Normed) results)
+    {
+        using Variable sum = results.Sum;
+        using Variable normed = results.Normed;
+        using Variable branch = tape.Silu(normed);
+        return tape.Add(sum, branch);
+    }
+
+    private static Variable Second((Variable Sum, Variable Normed) results)
+    {
+        results.Sum.Dispose();
+        return results.Normed;
     }
 
     private static IEnumerable<GradientCase> Elements()

@@ -77,6 +77,40 @@ public sealed class TapeTests : IDisposable
         Assert.Equal([1, 2, 3, 4, 5, 6], other.Gradient!.ToArray<float>());
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_gradient_of_a_residual_stream_stays_in_one_buffer(bool checkpoint)
+    {
+        using Variable x = Leaves.Single(_device, [4, 8], 1);
+        using Variable first = Leaves.Single(_device, [4, 8], 2, requiresGrad: false);
+        using Variable scale = Leaves.Single(_device, [8], 3);
+        using Variable w = Leaves.Single(_device, [8, 8], 4);
+        Variable Block(Tape tape, Variable h)
+        {
+            (Variable sum, Variable normed) = tape.AddRmsNorm(h, first, scale, 1e-5f);
+            using (sum)
+            using (normed)
+            using (Variable branch = tape.Linear(normed, w, null))
+            {
+                return tape.Add(sum, branch);
+            }
+        }
+
+        using var tape = new Tape();
+        Variable y;
+        using (Variable inner = checkpoint ? tape.Checkpoint(x, Block) : Block(tape, x))
+        {
+            y = checkpoint ? tape.Checkpoint(inner, Block) : Block(tape, inner);
+        }
+
+        Tensor upstream = Tensor.From(Array.ConvertAll(Leaves.Values(32, 5), v => (float)v), [4, 8], _device);
+        Storage buffer = upstream.Storage;
+        y.Dispose();
+        tape.Backward(y, upstream);
+        Assert.Same(buffer, x.Gradient!.Storage);
+    }
+
     [Fact]
     public void Gradients_accumulate_over_backward_passes_until_they_are_cleared()
     {
