@@ -31,15 +31,12 @@ internal static class RowBenches
             (Tensor rstd, Tensor dx) = (make.Positive([e[0]], DType.F32), make.Empty([e[0], e[1]], t));
             return () => RmsNorm.Backward(dy, x, w, rstd, dx, null);
         }),
-<<<<<<< HEAD
-=======
         new("add-rmsnorm", Matrix, s_matrix, (e, t) => new AddNormCase(e[0], e[1], t, Layer: false), (make, e, t) =>
         {
             (Tensor x, Tensor d, Tensor w) = (make.Normal([e[0], e[1]], t), make.Normal([e[0], e[1]], t), make.Normal([e[1]], t));
             (Tensor s, Tensor y, Tensor rstd) = (make.Empty([e[0], e[1]], t), make.Empty([e[0], e[1]], t), make.Empty([e[0]], DType.F32));
             return () => AddNorm.RmsNorm(x, d, w, Epsilon, s, y, rstd);
         }),
->>>>>>> wt-norm
         new("layernorm", Matrix, s_matrix, (e, t) => new LayerNormCase(e[0], e[1], t, false), (make, e, t) =>
         {
             (Tensor x, Tensor w, Tensor b) = (make.Normal([e[0], e[1]], t), make.Normal([e[1]], t), make.Normal([e[1]], t));
@@ -59,8 +56,6 @@ internal static class RowBenches
             (Tensor mean, Tensor rstd, Tensor dx) = (make.Normal([e[0]], DType.F32), make.Positive([e[0]], DType.F32), make.Empty([e[0], e[1]], t));
             return () => LayerNorm.Backward(dy, x, w, mean, rstd, dx, null, null);
         }),
-<<<<<<< HEAD
-=======
         new("add-layernorm", Matrix, s_matrix, (e, t) => new AddNormCase(e[0], e[1], t, Layer: true), (make, e, t) =>
         {
             (Tensor x, Tensor d) = (make.Normal([e[0], e[1]], t), make.Normal([e[0], e[1]], t));
@@ -69,7 +64,6 @@ internal static class RowBenches
             (Tensor mean, Tensor rstd) = (make.Empty([e[0]], DType.F32), make.Empty([e[0]], DType.F32));
             return () => AddNorm.LayerNorm(x, d, w, b, Epsilon, s, y, mean, rstd);
         }),
->>>>>>> wt-norm
         new("crossentropy", "rows×vocabulary", [2048, 128256], (e, t) => new CrossEntropyCase(e[0], e[1], t, true), (make, e, t) =>
         {
             (Tensor logits, Tensor labels) = (make.Normal([e[0], e[1]], t), make.Integers([e[0]], e[1]));
