@@ -19,6 +19,7 @@ public class BenchCommandTests
         ["m×n×k"] = "6x7x8",
         ["rows×inputs×outputs×rank"] = "6x8x10x2",
         ["rows×columns×rank"] = "6x8x2",
+        ["rows×inputs×outputs"] = "6x8x10",
         ["batch×tokens×inputs×outputs×rank×adapters"] = "4x2x8x10x2x3",
         ["outputs×inputs×rank"] = "6x8x2",
         ["layers×outputs×inputs×rank"] = "3x6x8x2",
