@@ -25,9 +25,9 @@ __device__ __forceinline__ void load_queries(
     const AttentionShape& n = p.shape;
     int rows = n.queries - tile;
     load_tile<T, D, Queries, Threads>(
-        stage.q, at((const T*)p.q, p.q_strides, b, tile, head), p.q_strides.row, rows, n.dimension, n.vectors);
+        stage.q, at((const T*)p.q, p.q_strides, b, tile, head), p.q_strides.row, rows, n);
     load_tile<T, D, Queries, Threads>(
-        stage.d_o, at((const T*)p.d_o, p.do_strides, b, tile, head), p.do_strides.row, rows, n.dimension, n.vectors);
+        stage.d_o, at((const T*)p.d_o, p.do_strides, b, tile, head), p.do_strides.row, rows, n);
     long long first = ((long long)b * n.heads + head) * n.queries + tile;
     for (int i = threadIdx.x; i < Queries; i += Threads) {
         // Queries beyond the last are zeros with lse = 0: they add p·dO = 0 and p·(0 − 0)·q = 0.
@@ -54,9 +54,9 @@ __device__ __forceinline__ void backward_keys(const AttentionBackwardParams& p, 
     const int* starts = p.key_start + (long long)b * n.queries;
 
     load_tile<T, D, Keys, Threads>(
-        k_tile, at((const T*)p.k, p.k_strides, b, key0, place.head), p.k_strides.row, rows, n.dimension, n.vectors);
+        k_tile, at((const T*)p.k, p.k_strides, b, key0, place.head), p.k_strides.row, rows, n);
     load_tile<T, D, Keys, Threads>(
-        v_tile, at((const T*)p.v, p.v_strides, b, key0, place.head), p.v_strides.row, rows, n.dimension, n.vectors);
+        v_tile, at((const T*)p.v, p.v_strides, b, key0, place.head), p.v_strides.row, rows, n);
     bool all, next_all;
     int tile = next_queries<Queries>(starts, key0, n.queries, key0, key0 + Keys - 1, all), head = head0;
     if (tile < n.queries) load_queries<T, D, Queries, Threads>(stages[0], p, b, head, tile);
@@ -164,11 +164,11 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     const int* starts = p.key_start + (long long)b * n.queries + q0;
     int key = first_key(starts, rows), end = q0 + rows;
 
-    load_tile<T, D, Rows, Threads>(q_tile, at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, rows, n.dimension, n.vectors);
-    load_tile<T, D, Rows, Threads>(do_tile, at((const T*)p.d_o, p.do_strides, b, q0, head), p.do_strides.row, rows, n.dimension, n.vectors);
+    load_tile<T, D, Rows, Threads>(q_tile, at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, rows, n);
+    load_tile<T, D, Rows, Threads>(do_tile, at((const T*)p.d_o, p.do_strides, b, q0, head), p.do_strides.row, rows, n);
     if (key < end) {
-        load_tile<T, D, Keys, Threads>(k_tiles, k + key * p.k_strides.row, p.k_strides.row, end - key, n.dimension, n.vectors);
-        load_tile<T, D, Keys, Threads>(v_tiles, v + key * p.v_strides.row, p.v_strides.row, end - key, n.dimension, n.vectors);
+        load_tile<T, D, Keys, Threads>(k_tiles, k + key * p.k_strides.row, p.k_strides.row, end - key, n);
+        load_tile<T, D, Keys, Threads>(v_tiles, v + key * p.v_strides.row, p.v_strides.row, end - key, n);
     }
 
     int row = warp * 16 + (lane >> 2);
@@ -192,8 +192,8 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
         if (next < end) {
             T* k_next = k_tiles + (stage ^ 1) * KeyTile;
             T* v_next = v_tiles + (stage ^ 1) * KeyTile;
-            load_tile<T, D, Keys, Threads>(k_next, k + next * p.k_strides.row, p.k_strides.row, end - next, n.dimension, n.vectors);
-            load_tile<T, D, Keys, Threads>(v_next, v + next * p.v_strides.row, p.v_strides.row, end - next, n.dimension, n.vectors);
+            load_tile<T, D, Keys, Threads>(k_next, k + next * p.k_strides.row, p.k_strides.row, end - next, n);
+            load_tile<T, D, Keys, Threads>(v_next, v + next * p.v_strides.row, p.v_strides.row, end - next, n);
         }
 
         float s[Keys / 8][4], ds[Keys / 8][4];
