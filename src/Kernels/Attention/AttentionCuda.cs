@@ -14,8 +14,11 @@ internal static partial class AttentionCuda
 {
     private const string Image = "attention";
 
-    // Queries of a block of the tensor-core kernels.
+    // Rows of a block of the tensor-core kernels' backward.
     private const int Rows = 64;
+
+    // Threads of a block of the tensor-core kernels.
+    private const uint Threads = 128;
 
     private static readonly int[] s_dimensions = [32, 64, 96, 128, 256];
     private static readonly KernelFamily<ForwardParams>[] s_forward = Families<ForwardParams>("attention_fwd_d");
@@ -41,14 +44,14 @@ internal static partial class AttentionCuda
         int index = DimensionIndex(q);
         int dimension = s_dimensions[index];
         bool full = q.DType == DType.F32;
-        int rows = full && dimension > 128 ? 32 : Rows;
+        int rows = full ? (dimension > 128 ? 32 : 64) : ForwardRows(dimension);
         long tiles = CudaLaunch.CeilDiv(q.Shape[1], rows);
         s_forward[index].Launch(
             q.Device,
             q.DType,
             LaunchShape.Blocks(
                 tiles * q.Shape[0] * q.Shape[2],
-                (uint)(full ? 4 * rows : 2 * rows),
+                full ? 4 * (uint)rows : Threads,
                 full ? FullForwardShared(dimension, rows) : ForwardShared(dimension)),
             new ForwardParams
             {
@@ -147,11 +150,9 @@ internal static partial class AttentionCuda
     }
 
     // Shared memory of the kernels: tiles of 16-bit elements in rows of D + 8, of floats in rows of D + 4.
-    private static uint ForwardShared(int d)
-    {
-        int keys = d > 128 ? 32 : 64;
-        return TileBytes((4 * keys) + (d > 128 ? Rows : 0), d);
-    }
+    private static uint ForwardShared(int d) => TileBytes((4 * (d <= 64 ? 64 : 32)) + (d <= 64 ? 0 : ForwardRows(d)), d);
+
+    private static int ForwardRows(int d) => d <= 128 ? 128 : 64;
 
     private static uint BackwardKeysShared(int d)
     {
