@@ -161,57 +161,6 @@ __device__ __forceinline__ void multiply_add(float (&c)[M][D / 8][4], const floa
     }
 }
 
-// The same for one tile of rows. One step of c[16][8·N] += a·bᵀ along D: 16 columns of both. b is a column_address.
-template <typename T, int D, int N>
-__device__ __forceinline__ void multiply_step(float (&c)[N][4], const uint32_t (&a)[4], uint32_t b, int step) {
-#pragma unroll
-    for (int n = 0; n < N / 2; n++) {
-        uint32_t f[4];
-        load_matrices(f, b + (n * 16 * TileStride<D> + step * 16) * 2);
-        mma<T>(c[2 * n], a, f[0], f[1]);
-        mma<T>(c[2 * n + 1], a, f[2], f[3]);
-    }
-}
-
-// c[16][8·N] = a[16][D]·b[8·N][D]ᵀ, both in shared memory: a is a block_address, b a column_address.
-template <typename T, int D, int N> __device__ __forceinline__ void multiply_rows(float (&c)[N][4], uint32_t a, uint32_t b) {
-#pragma unroll
-    for (int n = 0; n < N; n++) c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) {
-        uint32_t f[4];
-        load_matrices(f, a + step * 32);
-        multiply_step<T, D>(c, f, b, step);
-    }
-}
-
-// The same with a in registers.
-template <typename T, int D, int N>
-__device__ __forceinline__ void multiply_rows(float (&c)[N][4], const uint32_t (&a)[D / 16][4], uint32_t b) {
-#pragma unroll
-    for (int n = 0; n < N; n++) c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) multiply_step<T, D>(c, a[step], b, step);
-}
-
-// c[16][D] += p[16][8·N]·b[8·N][D]: p is rounded to T, b is a block_address.
-template <typename T, int D, int N>
-__device__ __forceinline__ void multiply_add(float (&c)[D / 8][4], const float (&p)[N][4], uint32_t b) {
-#pragma unroll
-    for (int step = 0; step < N / 2; step++) {
-        uint32_t a[4] = {
-            pack2<T>(p[2 * step][0], p[2 * step][1]), pack2<T>(p[2 * step][2], p[2 * step][3]),
-            pack2<T>(p[2 * step + 1][0], p[2 * step + 1][1]), pack2<T>(p[2 * step + 1][2], p[2 * step + 1][3])};
-#pragma unroll
-        for (int n = 0; n < D / 16; n++) {
-            uint32_t f[4];
-            load_matrices_transposed(f, b + (step * 16 * TileStride<D> + n * 16) * 2);
-            mma<T>(c[2 * n], a, f[0], f[1]);
-            mma<T>(c[2 * n + 1], a, f[2], f[3]);
-        }
-    }
-}
-
 // Writes the warp's 16 rows, times one factor for rows g and one for rows g + 8, by way of `tile`: 16 rows of shared
 // memory that no other warp uses.
 template <typename T, int D>
