@@ -8,7 +8,7 @@ template <int D> struct ForwardTiles {
 };
 
 template <int D> struct BackwardQueriesTiles {
-    static constexpr int M = 1;                                     // tiles of 16 queries a warp has: 64·M queries a block
+    static constexpr int M = D <= 96 ? 2 : 1;                       // tiles of 16 queries a warp has: 64·M queries a block
     static constexpr int Keys = D <= 64 ? 64 : D <= 128 ? 32 : 16;  // keys of a tile
     static constexpr bool InRegisters = D <= 64;                    // whether a warp's q and dO stay in registers
 };
@@ -31,5 +31,5 @@ constexpr float MaximumLag = 8;
 // Blocks of a multiprocessor that the compiler leaves registers for: the most that costs no spilled register (65,536
 // registers, blocks of 128 threads: 4, 3 and 2 blocks leave 128, 168 and 255).
 constexpr int forward_blocks(int d) { return d <= 128 ? 2 : 1; }
-constexpr int backward_queries_blocks(int d) { return d <= 128 ? 3 : 1; }
+constexpr int backward_queries_blocks(int d) { return d <= 96 ? 2 : d <= 128 ? 3 : 1; }
 constexpr int backward_keys_blocks(int d) { return d <= 64 ? 3 : d <= 128 ? 2 : 1; }

@@ -11,7 +11,7 @@ internal static partial class AttentionCuda
 
     private static int ForwardKeys(int d) => d <= 64 ? 64 : 32;
 
-    private static int BackwardQueriesRows(int d) => 64;
+    private static int BackwardQueriesRows(int d) => d <= 96 ? 128 : 64;
 
     // Keys of a block.
     private static int BackwardKeysRows(int d) => d <= 128 ? 64 : 32;
