@@ -14,7 +14,7 @@ template <int D> struct BackwardQueriesTiles {
 };
 
 template <int D> struct BackwardKeysTiles {
-    static constexpr int M = 1;                                        // tiles of 16 keys a warp has
+    static constexpr int M = D <= 64 ? 2 : 1;                          // tiles of 16 keys a warp has
     static constexpr int Warps = D <= 128 ? 4 : 2;                     // 16·Warps·M keys a block
     static constexpr int Queries = D <= 64 ? 64 : D <= 128 ? 32 : 16;  // queries of a tile
 };
@@ -32,4 +32,4 @@ constexpr float MaximumLag = 8;
 // registers, blocks of 128 threads: 4, 3 and 2 blocks leave 128, 168 and 255).
 constexpr int forward_blocks(int d) { return d <= 128 ? 2 : 1; }
 constexpr int backward_queries_blocks(int d) { return d <= 96 ? 2 : d <= 128 ? 3 : 1; }
-constexpr int backward_keys_blocks(int d) { return d <= 64 ? 3 : d <= 128 ? 2 : 1; }
+constexpr int backward_keys_blocks(int d) { return d <= 128 ? 2 : 1; }

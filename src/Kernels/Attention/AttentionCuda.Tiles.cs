@@ -14,7 +14,7 @@ internal static partial class AttentionCuda
     private static int BackwardQueriesRows(int d) => d <= 96 ? 128 : 64;
 
     // Keys of a block.
-    private static int BackwardKeysRows(int d) => d <= 128 ? 64 : 32;
+    private static int BackwardKeysRows(int d) => d <= 64 ? 128 : d <= 128 ? 64 : 32;
 
     // Rows of the tiles that pass by in the backward: queries for the keys and keys for the queries.
     private static int BackwardTile(int d) => d <= 64 ? 64 : d <= 128 ? 32 : 16;
