@@ -1,14 +1,14 @@
-// attention_bwd_delta_{f32,bf16,f16} — delta[b,h,i] = Σ_d dO[b,i,h,d]·o[b,i,h,d]
+// attention_bwd_delta_f32 — delta[b,h,i] = Σ_d dO[b,i,h,d]·o[b,i,h,d]
 // Shapes: dO, o [B,T,H,d], strides free but that of d; delta [B,H,T] f32
-// Dtypes: f32 | bf16 | f16; accumulates in f32.  Arch: sm_80+
-// Bytes: 2·B·T·H·d·e + 4·B·T·H.  Bound: memory, target >= 85% of copy bandwidth
+// Dtypes: f32 throughout; for 16-bit types attention_bwd_q computes it.  Arch: sm_80+
+// Bytes: 8·B·T·H·d + 4·B·T·H.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: as many lanes a row as it has 16-byte pieces (a power of two, at most 32), rows in the order of memory
 // Numerics: fixed reduction order, deterministic.  Aliasing: none
 #pragma once
 #include "pieces.cuh"
 
-template <typename T> __device__ __forceinline__ void attention_delta(const AttentionBackwardParams& p) {
-    constexpr int N = Pack<T>::N;
+__device__ __forceinline__ void attention_delta(const AttentionBackwardParams& p) {
+    constexpr int N = Pack<float>::N;
     const AttentionShape& n = p.shape;
     int lanes = 1;
     while (lanes < 32 && lanes * N < n.dimension) lanes *= 2;
@@ -17,8 +17,8 @@ template <typename T> __device__ __forceinline__ void attention_delta(const Atte
     bool inside = row < rows;
     long long position = inside ? row / n.heads : 0;
     int head = inside ? (int)(row - position * n.heads) : 0, b = (int)(position / n.queries), i = (int)(position - (long long)b * n.queries);
-    const T* d_o = at((const T*)p.d_o, p.do_strides, b, i, head);
-    const T* o = at((const T*)p.o, p.o_strides, b, i, head);
+    const float* d_o = at((const float*)p.d_o, p.do_strides, b, i, head);
+    const float* o = at((const float*)p.o, p.o_strides, b, i, head);
     float sum = 0;
     if (inside) {
         for (int c = lane * N; c < n.dimension; c += lanes * N) {

@@ -2,19 +2,94 @@
 // Shapes: q, o [B,Tq,H,d]; k, v [B,Tk,Hkv,d], d <= D, strides free but that of d; any alignment (16 bytes is the fast one)
 // Dtypes: bf16 | f16; scores, softmax and sums f32, probabilities rounded to the dtype for the second product.  Arch: sm_80+
 // Flops: 4·d for each visible pair.  Bound: tensor cores; 190 (D 64) to 290 (D 128) TFLOP/s aimed at on H200
-// Algorithm: FlashAttention-2 (Dao 2023): a block has 64 queries, a warp 16 of them; K and V tiles come by cp.async into
-//   two stages, one barrier a tile; scores, probabilities and outputs stay in registers; tiles that nobody sees are skipped
-// Numerics: fixed order, deterministic.  Aliasing: none
+// Algorithm: FlashAttention-2 (Dao 2023): a warp has tiles of 16 queries, 64 rows apart; K and V tiles come by cp.async into
+//   two stages, one barrier a tile; scores, probabilities and outputs stay in registers; tiles that nobody sees are skipped,
+//   and the mask is applied where it cuts through a tile. Exponents are taken from a maximum that lags behind the true one
+//   by up to 2^8 (MaximumLag), so that outputs are seldom rescaled
+// Numerics: fixed order, deterministic; a row's result does not depend on other rows.  Aliasing: none
 #pragma once
 #include "tiles.cuh"
 
+// What a warp keeps of its rows: M tiles of 16, the rows g and g + 8 of each in a lane.
+template <typename T, int D> struct ForwardRows {
+    static constexpr int M = ForwardTiles<D>::M, Keys = ForwardTiles<D>::Keys;
+
+    float o[M][D / 8][4] = {};
+    float shift[M][2], sum[M][2] = {};  // shift: what exponents are reduced by, in units of log 2; −∞ before the first key
+    float factor;                       // > 0: scores times this are exponents of 2
+    std::conditional_t<ForwardTiles<D>::InRegisters, HeldRows<D, M>, SharedRows<D, M>> q;
+    int last, low[M][2];  // row g of tile m sees the keys low[m][0] to last + 64·m, row g + 8 low[m][1] to last + 64·m + 8
+
+    // The row tiles from First on pass over Keys keys from `key` on.
+    template <bool Masked, int First> __device__ __forceinline__ void pass(int key, const T* k_tile, const T* v_tile) {
+        float s[M][Keys / 8][4];
+        multiply_rows<T, D, First, M>(s, q, column_address<D>(k_tile));
+        if constexpr (Masked) {
+            int column = key + (threadIdx.x & 3) * 2;
+#pragma unroll
+            for (int m = First; m < M; m++) {
+#pragma unroll
+                for (int i = 0; i < Keys / 2; i++) {
+                    int h = i >> 1 & 1, at_key = column + (i >> 2) * 8 + (i & 1);
+                    if (at_key < low[m][h] || at_key > last + 64 * m + 8 * h) s[m][i >> 2][i & 3] = -INFINITY;
+                }
+            }
+        }
+
+        float highest[M][2];
+        bool lags = false;
+#pragma unroll
+        for (int m = First; m < M; m++) {
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                float most = fmaxf(s[m][0][2 * h], s[m][0][2 * h + 1]);
+#pragma unroll
+                for (int j = 1; j < Keys / 8; j++) most = fmaxf(most, fmaxf(s[m][j][2 * h], s[m][j][2 * h + 1]));
+                most = fmaxf(most, __shfl_xor_sync(AllLanes, most, 1));
+                most = fmaxf(most, __shfl_xor_sync(AllLanes, most, 2));
+                highest[m][h] = most * factor;
+                lags |= highest[m][h] > shift[m][h] + MaximumLag;
+            }
+        }
+        if (__any_sync(AllLanes, lags)) {
+#pragma unroll
+            for (int m = First; m < M; m++) {
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    bool raise = highest[m][h] > shift[m][h] + MaximumLag;
+                    float correction = raise ? exp2_fast(shift[m][h] - highest[m][h]) : 1.0f;
+                    shift[m][h] = raise ? highest[m][h] : shift[m][h];
+                    sum[m][h] *= correction;
+#pragma unroll
+                    for (int j = 0; j < D / 8; j++) o[m][j][2 * h] *= correction, o[m][j][2 * h + 1] *= correction;
+                }
+            }
+        }
+#pragma unroll
+        for (int m = First; m < M; m++) {
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                // While a row has seen no key, −∞ − (−∞) would be NaN: subtract 0 instead.
+                float base = shift[m][h] == -INFINITY ? 0.0f : shift[m][h];
+#pragma unroll
+                for (int j = 0; j < Keys / 8; j++) {
+                    float p0 = exp2_fast(fmaf(s[m][j][2 * h], factor, -base)), p1 = exp2_fast(fmaf(s[m][j][2 * h + 1], factor, -base));
+                    s[m][j][2 * h] = p0, s[m][j][2 * h + 1] = p1;
+                    sum[m][h] += p0 + p1;
+                }
+            }
+        }
+        multiply_add<T, D, First, M>(o, s, block_address<D>(v_tile));
+    }
+};
+
 template <typename T, int D> __device__ __forceinline__ void attention_forward(const AttentionForwardParams& p) {
-    constexpr int Rows = 64, Threads = 128, Keys = D > 128 ? 32 : 64, KeyTile = Keys * TileStride<D>;
-    // Where registers allow, the queries' fragments stay in them, and their tile is only a station in the second stage.
-    constexpr bool InRegisters = D <= 128;
-    T* k_tiles = dynamic_shared<T>();
-    T* v_tiles = k_tiles + 2 * KeyTile;
-    T* q_tile = InRegisters ? k_tiles + KeyTile : v_tiles + 2 * KeyTile;
+    using Tiles = ForwardTiles<D>;
+    constexpr int M = Tiles::M, Rows = 64 * M, Threads = 128, Keys = Tiles::Keys, KeyTile = Keys * TileStride<D>;
+    // Queries that go to registers have their tile in the second stage, which is free until then.
+    static_assert(!Tiles::InRegisters || Rows <= 2 * Keys, "the tile of queries fits in a stage");
+    T* stages = dynamic_shared<T>();
+    T* q_tile = stages + (Tiles::InRegisters ? 2 : 4) * KeyTile;
 
     const AttentionShape& n = p.shape;
     TileOfHead place(blockIdx.x, n.batch, n.heads);
@@ -22,35 +97,45 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward(c
     int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
     int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const T* k = at((const T*)p.k, p.k_strides, b, 0, key_head);
-    const T* v = at((const T*)p.v, p.v_strides, b, 0, key_head);
+    load_tile<T, D, Rows, Threads>(q_tile, at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, rows, n);
     const int* starts = p.key_start + (long long)b * n.queries + q0;
     int key = first_key(starts, rows), end = n.query_offset + q0 + rows;
+    using Loader = TileLoader<T, D, Keys, Threads>;
+    Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n);
+    Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n);
+    if (key < end) k.load(stages, end - key), v.load(stages + KeyTile, end - key);
 
-    load_tile<T, D, Rows, Threads>(q_tile, at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, rows, n.dimension, n.vectors);
-    if (key < end) {
-        load_tile<T, D, Keys, Threads>(k_tiles, k + key * p.k_strides.row, p.k_strides.row, end - key, n.dimension, n.vectors);
-        load_tile<T, D, Keys, Threads>(v_tiles, v + key * p.v_strides.row, p.v_strides.row, end - key, n.dimension, n.vectors);
+    // Rows beyond the last query are never written.
+    ForwardRows<T, D> mine;
+    int row = warp * 16 + (lane >> 2), low = 0;
+    mine.last = n.query_offset + q0 + row;
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            int i = row + 64 * m + 8 * h;
+            mine.low[m][h] = i < rows ? max(starts[i], 0) : 0;
+            mine.shift[m][h] = -INFINITY;
+            low = max(low, mine.low[m][h]);
+        }
     }
+    // From key `low` to `last` every row of the warp sees every key, and after last + 15 + 64·m none of tile m does.
+    low = __reduce_max_sync(AllLanes, low);
+    int last = n.query_offset + q0 + warp * 16;
 
-    // A lane has two rows, g and g + 8, and sees of them the keys low..last. Rows beyond the last query are never written.
-    int row = warp * 16 + (lane >> 2);
-    int low0 = row < rows ? max(starts[row], 0) : 0, low1 = row + 8 < rows ? max(starts[row + 8], 0) : 0;
-    int last0 = n.query_offset + q0 + row, last1 = last0 + 8;
-    int warp_low = __reduce_max_sync(AllLanes, max(low0, low1)), warp_last = n.query_offset + q0 + warp * 16;
-
-    float o[D / 8][4] = {};
-    float m0 = -INFINITY, m1 = -INFINITY, sum0 = 0, sum1 = 0;
-    float factor = n.scale * Log2E;
-    bool positive = factor > 0;
-    uint32_t q_address = block_address<D>(q_tile + warp * 16 * TileStride<D>);
-    uint32_t q[InRegisters ? D / 16 : 1][4];
     wait_for_copies();
     __syncthreads();
-    if constexpr (InRegisters) {
-#pragma unroll
-        for (int step = 0; step < D / 16; step++) load_matrices(q[step], q_address + step * 32);
+    // The scale is applied inside the exponent, where it has to be positive: its sign goes to the queries, and so does a 0.
+    float factor = n.scale * Log2E;
+    mine.factor = factor == 0 ? 1.0f : fabsf(factor);
+    if (factor <= 0) {
+        for (int i = threadIdx.x; i < Rows * D; i += Threads) {
+            T& x = q_tile[i / D * TileStride<D> + i % D];
+            x = from_float<T>(factor == 0 ? 0.0f : -to_float(x));
+        }
+        __syncthreads();
     }
+    mine.q.load(block_address<D>(q_tile + warp * 16 * TileStride<D>), 64 * TileStride<D> * 2);
 
     for (int stage = 0; key < end; key += Keys, stage ^= 1) {
         // The tile has come, and everyone has finished with the other stage.
@@ -58,90 +143,33 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward(c
         __syncthreads();
         int next = key + Keys;
         if (next < end) {
-            T* k_next = k_tiles + (stage ^ 1) * KeyTile;
-            T* v_next = v_tiles + (stage ^ 1) * KeyTile;
-            load_tile<T, D, Keys, Threads>(k_next, k + next * p.k_strides.row, p.k_strides.row, end - next, n.dimension, n.vectors);
-            load_tile<T, D, Keys, Threads>(v_next, v + next * p.v_strides.row, p.v_strides.row, end - next, n.dimension, n.vectors);
+            T* free = stages + (stage ^ 1) * 2 * KeyTile;
+            k.load(free, end - next), v.load(free + KeyTile, end - next);
         }
-
-        float s[Keys / 8][4];
-        uint32_t k_address = column_address<D>(k_tiles + stage * KeyTile);
-        if constexpr (InRegisters) multiply_rows<T, D>(s, q, k_address);
-        else multiply_rows<T, D>(s, q_address, k_address);
-
-        // The scale is applied inside the exponent, which needs it to be positive: max and −∞ have to survive it.
-        float c = factor;
-        if (!positive) {
-#pragma unroll
-            for (int j = 0; j < Keys / 8; j++) {
-#pragma unroll
-                for (int e = 0; e < 4; e++) s[j][e] *= factor;
-            }
-            c = 1;
-        }
-        if (key < warp_low || key + Keys - 1 > warp_last) {
-            int column = key + (lane & 3) * 2;
-#pragma unroll
-            for (int j = 0; j < Keys / 8; j++) {
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    int at_key = column + j * 8 + e;
-                    if (at_key < low0 || at_key > last0) s[j][e] = -INFINITY;
-                    if (at_key < low1 || at_key > last1) s[j][2 + e] = -INFINITY;
-                }
-            }
-        }
-
-        float new0 = m0, new1 = m1;
-#pragma unroll
-        for (int j = 0; j < Keys / 8; j++) {
-            new0 = fmaxf(new0, fmaxf(s[j][0], s[j][1]));
-            new1 = fmaxf(new1, fmaxf(s[j][2], s[j][3]));
-        }
-#pragma unroll
-        for (int d = 1; d < 4; d *= 2) {
-            new0 = fmaxf(new0, __shfl_xor_sync(AllLanes, new0, d));
-            new1 = fmaxf(new1, __shfl_xor_sync(AllLanes, new1, d));
-        }
-        // While a row has seen no key its maximum is −∞, and −∞ − (−∞) is NaN: subtract 0 instead.
-        float shift0 = new0 == -INFINITY ? 0.0f : new0 * c, shift1 = new1 == -INFINITY ? 0.0f : new1 * c;
-        float correction0 = exp2_fast(m0 * c - shift0), correction1 = exp2_fast(m1 * c - shift1);
-        m0 = new0, m1 = new1;
-        sum0 *= correction0, sum1 *= correction1;
-#pragma unroll
-        for (int j = 0; j < Keys / 8; j++) {
-            s[j][0] = exp2_fast(fmaf(s[j][0], c, -shift0));
-            s[j][1] = exp2_fast(fmaf(s[j][1], c, -shift0));
-            s[j][2] = exp2_fast(fmaf(s[j][2], c, -shift1));
-            s[j][3] = exp2_fast(fmaf(s[j][3], c, -shift1));
-            sum0 += s[j][0] + s[j][1];
-            sum1 += s[j][2] + s[j][3];
-        }
-        // The maxima change seldom after the first tiles.
-        if (__any_sync(AllLanes, correction0 != 1.0f || correction1 != 1.0f)) {
-#pragma unroll
-            for (int j = 0; j < D / 8; j++) {
-                o[j][0] *= correction0, o[j][1] *= correction0;
-                o[j][2] *= correction1, o[j][3] *= correction1;
-            }
-        }
-        multiply_add<T, D>(o, s, block_address<D>(v_tiles + stage * KeyTile));
+        const T* k_tile = stages + stage * 2 * KeyTile;
+        if (key >= low && key + Keys - 1 <= last) mine.template pass<false, 0>(key, k_tile, k_tile + KeyTile);
+        else if (key <= last + 15) mine.template pass<true, 0>(key, k_tile, k_tile + KeyTile);
+        else if (M > 1 && key <= last + 15 + 64 * (M - 1)) mine.template pass<true, M - 1>(key, k_tile, k_tile + KeyTile);
     }
 
-#pragma unroll
-    for (int d = 1; d < 4; d *= 2) {
-        sum0 += __shfl_xor_sync(AllLanes, sum0, d);
-        sum1 += __shfl_xor_sync(AllLanes, sum1, d);
-    }
-    if (p.lse && (lane & 3) == 0) {
-        float* lse = p.lse + ((long long)b * n.heads + head) * n.queries + q0;
-        float unit = positive ? n.scale : 1 / Log2E;
-        if (row < rows) lse[row] = sum0 == 0 ? -INFINITY : m0 * unit + logf(sum0);
-        if (row + 8 < rows) lse[row + 8] = sum1 == 0 ? -INFINITY : m1 * unit + logf(sum1);
-    }
     // The stages are free once everyone is here; each warp takes the rows that it alone wrote and reads.
     __syncthreads();
-    store_rows<T, D>(
-        k_tiles + warp * 16 * TileStride<D>, o, sum0 == 0 ? 0.0f : 1 / sum0, sum1 == 0 ? 0.0f : 1 / sum1,
-        at((T*)p.o, p.o_strides, b, q0 + warp * 16, head), p.o_strides.row, rows - warp * 16, n.dimension, n.vectors);
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        int first = 64 * m + warp * 16;
+        float inverse[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float sum = mine.sum[m][h];
+            sum += __shfl_xor_sync(AllLanes, sum, 1);
+            sum += __shfl_xor_sync(AllLanes, sum, 2);
+            inverse[h] = sum == 0 ? 0.0f : 1 / sum;
+            int i = row + 64 * m + 8 * h;
+            if (p.lse && (lane & 3) == 0 && i < rows)
+                p.lse[((long long)b * n.heads + head) * n.queries + q0 + i] = sum == 0 ? -INFINITY : mine.shift[m][h] / Log2E + logf(sum);
+        }
+        store_rows<T, D>(
+            stages + first * TileStride<D>, mine.o[m], inverse[0], inverse[1], at((T*)p.o, p.o_strides, b, q0 + first, head),
+            p.o_strides.row, rows - first, n.dimension, n.vectors);
+    }
 }

@@ -14,9 +14,6 @@ internal static partial class AttentionCuda
 {
     private const string Image = "attention";
 
-    // Queries of a block of the tensor-core kernels.
-    private const int Rows = 64;
-
     private static readonly int[] s_dimensions = [32, 64, 96, 128, 256];
     private static readonly KernelFamily<ForwardParams>[] s_forward = Families<ForwardParams>("attention_fwd_d");
     private static readonly KernelFamily<BackwardParams>[] s_backwardKeys = Families<BackwardParams>("attention_bwd_kv_d");
@@ -41,14 +38,14 @@ internal static partial class AttentionCuda
         int index = DimensionIndex(q);
         int dimension = s_dimensions[index];
         bool full = q.DType == DType.F32;
-        int rows = full && dimension > 128 ? 32 : Rows;
+        int rows = full ? (dimension > 128 ? 32 : 64) : ForwardRows(dimension);
         long tiles = CudaLaunch.CeilDiv(q.Shape[1], rows);
         s_forward[index].Launch(
             q.Device,
             q.DType,
             LaunchShape.Blocks(
                 tiles * q.Shape[0] * q.Shape[2],
-                (uint)(full ? 4 * rows : 2 * rows),
+                full ? 4 * (uint)rows : Threads,
                 full ? FullForwardShared(dimension, rows) : ForwardShared(dimension)),
             new ForwardParams
             {
@@ -79,7 +76,8 @@ internal static partial class AttentionCuda
         int index = DimensionIndex(q);
         int dimension = s_dimensions[index];
         (int batch, int queries, int heads, int keyHeads) = (q.Shape[0], q.Shape[1], q.Shape[2], k.Shape[2]);
-        using Tensor delta = Tensor.Empty([batch, heads, queries], DType.F32, q.Device);
+        bool full = q.DType == DType.F32;
+        using Tensor delta = Tensor.Empty(full ? [batch, heads, queries] : [batch, heads, queries, 2], DType.F32, q.Device);
         var parameters = new BackwardParams
         {
             DO = dO.Pointer,
@@ -104,72 +102,65 @@ internal static partial class AttentionCuda
             Shape = new AttentionShape(q, k, 0, scale, [dO, q, k, v, o, dq, dk, dv]),
         };
 
+        if (full)
+        {
+            FullBackward(q, k, index, parameters);
+            return;
+        }
+
+        // The pass over the queries leaves delta for the one over the keys.
+        s_backwardQueries[index].Launch(
+            q.Device,
+            q.DType,
+            LaunchShape.Blocks(
+                CudaLaunch.CeilDiv(queries, BackwardQueriesRows(dimension)) * batch * heads, Threads, BackwardQueriesShared(dimension)),
+            parameters,
+            WorkOf(q, k, backward: true, products: 3));
+
+        // D 256 leaves no registers for both gradients: blocks come in pairs, one for dv and one for dk.
+        bool pairs = dimension > 128;
+        s_backwardKeys[index].Launch(
+            q.Device,
+            q.DType,
+            LaunchShape.Blocks(
+                CudaLaunch.CeilDiv(queries, BackwardKeysRows(dimension)) * batch * keyHeads * (pairs ? 2 : 1),
+                pairs ? Threads / 2 : Threads,
+                BackwardKeysShared(dimension)),
+            parameters,
+            WorkOf(q, k, backward: true, products: 4));
+    }
+
+    private static void FullBackward(Tensor q, Tensor k, int index, in BackwardParams parameters)
+    {
         // One lane for each 16 bytes of a row, rounded up to a power of two.
         int lanes = 1;
-        while (lanes < 32 && lanes * (16 / q.DType.Size()) < q.Shape[3])
+        while (lanes < 32 && lanes * 4 < q.Shape[3])
         {
             lanes *= 2;
         }
 
         const int DeltaThreads = 256;
-        long rows = (long)batch * queries * heads;
+        long rows = (long)q.Shape[0] * q.Shape[1] * q.Shape[2];
         s_delta.Launch(
-            q.Device, q.DType, LaunchShape.Blocks(CudaLaunch.CeilDiv(rows * lanes, DeltaThreads), DeltaThreads), parameters,
+            q.Device, DType.F32, LaunchShape.Blocks(CudaLaunch.CeilDiv(rows * lanes, DeltaThreads), DeltaThreads), parameters,
             new KernelWork((2 * q.ByteLength) + (4 * rows), 2 * q.Elements));
 
-        bool full = q.DType == DType.F32;
-        int fullRows = dimension > 128 ? 16 : 32;
-
-        // D 256 leaves no registers for both gradients: blocks come in pairs, one for dv and one for dk, with half the keys.
-        bool pairs = !full && dimension > 128;
-        int keyRows = full ? fullRows : pairs ? Rows / 2 : Rows;
-        long keyBlocks = CudaLaunch.CeilDiv(queries, keyRows) * batch * keyHeads * (pairs ? 2 : 1);
+        int dimension = s_dimensions[index];
+        int tile = dimension > 128 ? 16 : 32;
+        long tiles = CudaLaunch.CeilDiv(q.Shape[1], tile) * q.Shape[0];
         s_backwardKeys[index].Launch(
             q.Device,
-            q.DType,
-            LaunchShape.Blocks(
-                keyBlocks,
-                (uint)(full ? 4 * keyRows : 2 * keyRows),
-                full ? FullBackwardShared(dimension, fullRows, 2) : BackwardKeysShared(dimension)),
+            DType.F32,
+            LaunchShape.Blocks(tiles * k.Shape[2], 4 * (uint)tile, FullBackwardShared(dimension, tile, 2)),
             parameters,
             WorkOf(q, k, backward: true, products: 4));
-
-        int queryRows = full ? fullRows : Rows;
         s_backwardQueries[index].Launch(
             q.Device,
-            q.DType,
-            LaunchShape.Blocks(
-                CudaLaunch.CeilDiv(queries, queryRows) * batch * heads,
-                (uint)(full ? 4 * queryRows : 2 * queryRows),
-                full ? FullBackwardShared(dimension, fullRows, 1) : BackwardQueriesShared(dimension)),
+            DType.F32,
+            LaunchShape.Blocks(tiles * q.Shape[2], 4 * (uint)tile, FullBackwardShared(dimension, tile, 1)),
             parameters,
             WorkOf(q, k, backward: true, products: 3));
     }
-
-    // Shared memory of the kernels: tiles of 16-bit elements in rows of D + 8, of floats in rows of D + 4.
-    private static uint ForwardShared(int d)
-    {
-        int keys = d > 128 ? 32 : 64;
-        return TileBytes((4 * keys) + (d > 128 ? Rows : 0), d);
-    }
-
-    private static uint BackwardKeysShared(int d)
-    {
-        int keys = d > 128 ? 32 : 64;
-        int queries = BackwardTile(d);
-        return TileBytes((2 * keys) + (4 * queries), d) + (uint)(2 * 3 * sizeof(float) * queries);
-    }
-
-    private static uint BackwardQueriesShared(int d) => TileBytes((2 * Rows) + (4 * BackwardTile(d)), d);
-
-    private static int BackwardTile(int d) => d <= 64 ? 64 : d <= 128 ? 32 : 16;
-
-    private static uint TileBytes(int rows, int d) => (uint)(rows * (d + 8) * 2);
-
-    private static uint FullForwardShared(int d, int rows) => (uint)(sizeof(float) * rows * ((2 * (d + 4)) + rows + 4));
-
-    private static uint FullBackwardShared(int d, int rows, int scores) =>
-        (uint)(sizeof(float) * rows * ((4 * (d + 4)) + (scores * (rows + 4))));
 
     // What these kernels read and write once, and products of 2·D for each visible pair.
     private static KernelWork WorkOf(Tensor q, Tensor k, bool backward, int products)
