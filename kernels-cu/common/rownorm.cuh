@@ -408,7 +408,8 @@ struct RowNormWeightParams {
     int columns;
 };
 
-// A block owns 32 columns and one chunk of rows; its 8 warps take rows in turn.
+// A block owns 32 columns and one chunk of rows; its 8 warps take rows in turn. The loads of 8 of a warp's rows are on their way
+// at once, which of a chunk of 64 rows is all.
 template <typename T, bool Centered> __device__ __forceinline__ void row_norm_weight(const RowNormWeightParams& p) {
     __shared__ float shared_w[8][33], shared_b[8][33];
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -416,11 +417,25 @@ template <typename T, bool Centered> __device__ __forceinline__ void row_norm_we
     long long begin = blockIdx.y * p.chunk_rows, end = min(begin + p.chunk_rows, p.rows);
     float dw = 0, db = 0;
     if (c < p.columns) {
-        for (long long r = begin + warp; r < end; r += 8) {
-            float g = to_float(((const T*)p.dy)[r * p.columns + c]);
-            float h = (to_float(((const T*)p.x)[r * p.columns + c]) - (Centered ? p.mean[r] : 0.0f)) * p.rstd[r];
-            dw += g * h;
-            db += g;
+        constexpr int U = 8;
+        for (long long first = begin + warp; first < end; first += 8 * U) {
+            T dy[U], x[U];
+            float mean[U], rstd[U];
+#pragma unroll
+            for (int u = 0; u < U; u++) {
+                const long long r = min(first + 8 * u, end - 1);
+                dy[u] = ((const T*)p.dy)[r * p.columns + c];
+                x[u] = ((const T*)p.x)[r * p.columns + c];
+                mean[u] = Centered ? p.mean[r] : 0.0f;
+                rstd[u] = p.rstd[r];
+            }
+#pragma unroll
+            for (int u = 0; u < U; u++) {
+                if (first + 8 * u >= end) continue;
+                const float g = to_float(dy[u]);
+                dw = fmaf(g, __fmul_rn(to_float(x[u]) - mean[u], rstd[u]), dw);
+                db += g;
+            }
         }
     }
     shared_w[warp][lane] = dw;

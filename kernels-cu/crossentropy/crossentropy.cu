@@ -1,16 +1,22 @@
 // crossentropy_fwd — losses[r] = log Σⱼ exp(x[r,j]) − x[r,label]; dx[r,j] = (softmax(x[r])[j] − [j = label])·scale
 // Shapes: x, dx [R,V] with row strides; labels I32 [R]; losses [R] f32; scale by value or f32 [1].  Any alignment
 // Dtypes: x and dx each f32 | bf16 | f16; computes in f32.  Arch: sm_80+
-// Bytes: R·V·(2·e + e') with a gradient (the row is read twice), R·V·e without.  Bound: memory, target >= 85% of copy bandwidth
+// Bytes: R·V·(e + e') with a gradient, R·V·e without.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: one block a row.  Pass 1 takes maximum and sum in one read: each thread scales what it has summed when its
-//   maximum rises (Milakov and Gimelshein, 2018, arXiv:1805.02867), then the block joins them.  Pass 2 reads the row again and
-//   writes the gradient.  16-byte accesses from the first aligned element on, single ones before and after
-// Numerics: fixed reduction order, deterministic.  A label of −100 gives loss 0 and a gradient of zeros; any other label outside
-//   0 … V − 1 gives NaN in both.  Aliasing: dx may be x
+//   maximum rises (Milakov and Gimelshein, 2018, arXiv:1805.02867), then the block joins them.  Pass 2 writes the gradient.
+//   Between them the row stays in shared memory, where it comes by cp.async, all of it at once, or as much as has room; pass 2
+//   reads only the rest again.  16-byte accesses from the first aligned element on, single ones before and after
+// Numerics: fixed reduction order by V and alignment alone, deterministic.  A label of −100 gives loss 0 and a gradient of zeros;
+//   any other label outside 0 … V − 1 gives NaN in both.  Aliasing: dx may be x
+// Versions: v1 read the row twice, the second time from beyond the L2 cache, which the rows of all blocks overflow: 59% of copy
+//   for 2048 × 50257 from f32 to bf16 (H200)
+#include "../common/mma.cuh"
 #include "../common/reduce.cuh"
-#include "../common/types.cuh"
 
 constexpr int IgnoredLabel = -100;
+constexpr int kGroup = 4;    // packs that a thread adds at once, a block's size apart
+constexpr int kStages = 4;   // groups that a thread keeps at most
+constexpr int kThreads = 1024;
 
 struct CrossEntropyParams {
     const void* x;
@@ -23,6 +29,8 @@ struct CrossEntropyParams {
     int columns;
     int dx_type;
     float scale;
+    // Packs of x that shared memory has room for: all, or a multiple of a block's groups; no more than its stages.
+    int kept;
 };
 
 // Elements before the first one at a multiple of 16 bytes.
@@ -30,6 +38,9 @@ template <typename T> __device__ __forceinline__ int unaligned_head(const T* p, 
     int head = (int)((16 - (reinterpret_cast<uintptr_t>(p) & 15)) & 15) / (int)sizeof(T);
     return min(head, columns);
 }
+
+// eˣ for sums: what is too small for a normal number is 0.
+__device__ __forceinline__ float exp_term(float x) { return exp2_fast(x * Log2E); }
 
 // A running maximum and Σ exp(x − maximum).
 struct RunningSum {
@@ -40,21 +51,30 @@ struct RunningSum {
     __device__ __forceinline__ float reference() const { return max == -INFINITY ? 0.0f : max; }
 
     template <int U, int N> __device__ __forceinline__ void add(const float (&x)[U][N]) {
-        float most = x[0][0];
+        float most[U];
 #pragma unroll
-        for (int u = 0; u < U; u++)
+        for (int u = 0; u < U; u++) {
+            most[u] = x[u][0];
 #pragma unroll
-            for (int i = 0; i < N; i++) most = fmaxf(most, x[u][i]);
-        if (most > max) {
-            sum *= expf(max - most);
-            max = most;
+            for (int i = 1; i < N; i++) most[u] = fmaxf(most[u], x[u][i]);
         }
-        float r = reference(), part = 0;
 #pragma unroll
-        for (int u = 0; u < U; u++)
+        for (int u = 1; u < U; u++) most[0] = fmaxf(most[0], most[u]);
+        if (most[0] > max) {
+            sum *= exp_term(max - most[0]);
+            max = most[0];
+        }
+        const float r = reference();
+        float part[U];
 #pragma unroll
-            for (int i = 0; i < N; i++) part += expf(x[u][i] - r);
-        sum += part;
+        for (int u = 0; u < U; u++) {
+            part[u] = 0;
+#pragma unroll
+            for (int i = 0; i < N; i++) part[u] += exp_term(x[u][i] - r);
+        }
+#pragma unroll
+        for (int u = 1; u < U; u++) part[0] += part[u];
+        sum += part[0];
     }
 
     __device__ __forceinline__ void add(float x) {
@@ -63,30 +83,78 @@ struct RunningSum {
     }
 };
 
-template <typename T> __device__ __forceinline__ RunningSum sum_row(const T* x, int columns) {
-    constexpr int N = Pack<T>::N, U = 16 / N;
-    RunningSum running;
-    const int head = unaligned_head(x, columns);
-    if ((int)threadIdx.x < head) running.add(to_float(x[threadIdx.x]));
-    const T* body = x + head;
-    const int packs = (columns - head) / N, step = blockDim.x;
-    for (int k = threadIdx.x; k < packs; k += U * step) {
-        float v[U][N];
+// Pack k and the next U − 1 at a distance of the block.
+template <typename T, int U> __device__ __forceinline__ void add_packs(RunningSum& running, const uint4* from, int k) {
+    uint4 raw[U];
 #pragma unroll
-        for (int u = 0; u < U; u++) {
-            if (k + u * step < packs) {
-                Pack<T>::load(body + (k + u * step) * N, v[u]);
-            } else {
+    for (int u = 0; u < U; u++) raw[u] = from[k + u * (int)blockDim.x];
+    float v[U][Pack<T>::N];
 #pragma unroll
-                for (int i = 0; i < N; i++) v[u][i] = -INFINITY;
-            }
-        }
-        running.add(v);
-    }
-    const int tail = head + packs * N + threadIdx.x;
-    if (tail < columns) running.add(to_float(x[tail]));
-    return running;
+    for (int u = 0; u < U; u++) Pack<T>::load((const T*)&raw[u], v[u]);
+    running.add(v);
 }
+
+// A row: columns up to `head` and from `head` + N·`packs` on by themselves, between them whole packs, of which the first `kept`
+// have a copy in shared memory.
+template <typename T> struct Row {
+    static constexpr int N = Pack<T>::N;
+    const T* x;
+    uint4* keep;
+    int columns, head, packs, kept;
+
+    __device__ __forceinline__ Row(const T* x, int columns, int kept) : x(x), keep(dynamic_shared<uint4>()), columns(columns) {
+        head = unaligned_head(x, columns);
+        packs = (columns - head) / N;
+        this->kept = min(kept, packs);
+    }
+
+    __device__ __forceinline__ const uint4* body() const { return (const uint4*)(x + head); }
+
+    // Sends for what is kept, a group a stage.
+    __device__ __forceinline__ void start() const {
+        if (kept == 0) return;
+#pragma unroll
+        for (int s = 0; s < kStages; s++) {
+#pragma unroll
+            for (int u = 0; u < kGroup; u++) {
+                const int k = threadIdx.x + (s * kGroup + u) * (int)blockDim.x;
+                if (k < kept) copy_async_16(keep + k, body() + k, true);
+            }
+            commit_copies();
+        }
+    }
+
+    template <int Stage> __device__ __forceinline__ void add_stage(RunningSum& running) const {
+        wait_for_groups<kStages - 1 - Stage>();
+        const int step = blockDim.x;
+        int k = threadIdx.x + Stage * kGroup * step;
+        if (k + (kGroup - 1) * step < kept) {
+            add_packs<T, kGroup>(running, keep, k);
+            return;
+        }
+        for (; k < kept; k += step) add_packs<T, 1>(running, keep, k);
+    }
+
+    // Each thread adds its packs in their order, in the same groups whether they are kept or not.
+    __device__ __forceinline__ RunningSum sum() const {
+        RunningSum running;
+        if ((int)threadIdx.x < head) running.add(to_float(x[threadIdx.x]));
+        if (kept > 0) {
+            static_assert(kStages == 4, "");
+            add_stage<0>(running);
+            add_stage<1>(running);
+            add_stage<2>(running);
+            add_stage<3>(running);
+        }
+        const int step = blockDim.x;
+        int k = kept + threadIdx.x;
+        for (; k + (kGroup - 1) * step < packs; k += kGroup * step) add_packs<T, kGroup>(running, body(), k);
+        for (; k < packs; k += step) add_packs<T, 1>(running, body(), k);
+        const int tail = head + packs * N + threadIdx.x;
+        if (tail < columns) running.add(to_float(x[tail]));
+        return running;
+    }
+};
 
 template <typename T, int W> __device__ __forceinline__ void load_columns(const T* x, bool aligned, float (&v)[W]) {
     constexpr int N = Pack<T>::N;
@@ -104,48 +172,72 @@ template <typename T, int W> __device__ __forceinline__ void load_columns(const 
     }
 }
 
-template <typename T, int W> __device__ __forceinline__ void store_columns(T* x, const float (&v)[W]) {
-    constexpr int N = Pack<T>::N;
+template <typename G, int W> __device__ __forceinline__ void store_columns(G* dx, const float (&v)[W]) {
 #pragma unroll
-    for (int j = 0; j < W; j += N) {
-        float part[N];
-#pragma unroll
-        for (int i = 0; i < N; i++) part[i] = v[j + i];
-        Pack<T>::store(x + j, part);
+    for (int j = 0; j < W; j += Pack<G>::N) {
+        if constexpr (sizeof(G) == 4) {
+            *(float4*)(dx + j) = make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]);
+        } else {
+            *(uint4*)(dx + j) = make_uint4(pack2<G>(v[j], v[j + 1]), pack2<G>(v[j + 2], v[j + 3]), pack2<G>(v[j + 4], v[j + 5]),
+                                           pack2<G>(v[j + 6], v[j + 7]));
+        }
     }
 }
 
+// exp(x − max)·factor. Subnormal results need an exponential that does not flush them; for 16-bit results one that is 2²⁴ times
+// too large will do, whose argument is rounded to 2⁻²⁰.
+template <typename G> struct Softmax {
+    float max, factor;
+
+    __device__ __forceinline__ Softmax(float max, float factor) : max(max), factor(sizeof(G) == 4 ? factor : factor * 0x1p-24f) {}
+
+    __device__ __forceinline__ float of(float x) const {
+        const float e = sizeof(G) == 4 ? exp2f((x - max) * Log2E) : exp2_fast(fmaf(x - max, Log2E, 24.0f));
+        return e * factor;
+    }
+};
+
 // Stores are aligned; loads are when x and dx are out of step by whole packs only.
 template <typename T, typename G>
-__device__ __forceinline__ void write_gradient(const T* x, G* dx, int columns, int label, float max, float factor, float scale) {
+__device__ __forceinline__ void write_gradient(const Row<T>& row, G* dx, float max, float factor, int label, float at_label, float scale) {
     constexpr int W = Pack<T>::N > Pack<G>::N ? Pack<T>::N : Pack<G>::N, U = 16 / W;
-    const int head = unaligned_head(dx, columns), units = (columns - head) / W, step = blockDim.x;
-    const bool aligned = aligned16(x + head);
-    auto single = [&](int c) {
-        float g = expf(to_float(x[c]) - max) * factor;
-        dx[c] = from_float<G>(c == label ? g - scale : g);
+    const Softmax<G> softmax(max, factor);
+    const int columns = row.columns, head = unaligned_head(dx, columns), units = (columns - head) / W, step = blockDim.x;
+    const bool aligned = aligned16(row.x + head);
+    // Shared memory and the row's packs are aligned alike.
+    const T* keep = (const T*)row.keep;
+    const int kept = row.kept * Pack<T>::N;
+    auto load = [&](int k, float(&v)[W]) {
+        const int c = head + k * W, at = c - row.head;
+        if (at >= 0 && at + W <= kept) load_columns<T, W>(keep + at, aligned, v);
+        else load_columns<T, W>(row.x + c, aligned, v);
     };
+    auto store = [&](int k, float(&v)[W]) {
+#pragma unroll
+        for (int i = 0; i < W; i++) v[i] = softmax.of(v[i]);
+        store_columns<G, W>(dx + head + k * W, v);
+    };
+    auto single = [&](int c) { dx[c] = from_float<G>(softmax.of(to_float(row.x[c]))); };
     if ((int)threadIdx.x < head) single(threadIdx.x);
-    for (int k = threadIdx.x; k < units; k += U * step) {
+    int k = threadIdx.x;
+    for (; k + (U - 1) * step < units; k += U * step) {
         float v[U][W];
 #pragma unroll
-        for (int u = 0; u < U; u++)
-            if (k + u * step < units) load_columns<T, W>(x + head + (k + u * step) * W, aligned, v[u]);
+        for (int u = 0; u < U; u++) load(k + u * step, v[u]);
 #pragma unroll
-        for (int u = 0; u < U; u++) {
-            if (k + u * step < units) {
-                const int c = head + (k + u * step) * W;
-#pragma unroll
-                for (int i = 0; i < W; i++) {
-                    float g = expf(v[u][i] - max) * factor;
-                    v[u][i] = c + i == label ? g - scale : g;
-                }
-                store_columns<G, W>(dx + c, v[u]);
-            }
-        }
+        for (int u = 0; u < U; u++) store(k + u * step, v[u]);
+    }
+    for (; k < units; k += step) {
+        float v[W];
+        load(k, v);
+        store(k, v);
     }
     const int tail = head + units * W + threadIdx.x;
     if (tail < columns) single(tail);
+    // Once more the label's element, by the thread that has written it without its −1; a block's size is a power of two.
+    const int unit = (label - head) / W;
+    const int owner = label < head ? label : unit < units ? unit & (step - 1) : label - (head + units * W);
+    if ((int)threadIdx.x == owner && (unsigned)label < (unsigned)columns) dx[label] = from_float<G>(softmax.of(at_label) - scale);
 }
 
 // Zero is all bits clear in every dtype: B is an integer of its size.
@@ -159,13 +251,29 @@ template <typename B> __device__ __forceinline__ void write_zeros(B* dx, int col
     if (tail < columns) dx[tail] = 0;
 }
 
+// The block's maximum and Σ exp(x − maximum), for each thread. One barrier: behind it all have read the row.
+__device__ __forceinline__ RunningSum join(const RunningSum& mine) {
+    __shared__ float maxima[kThreads / 32], sums[kThreads / 32];
+    const int lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+    RunningSum all;
+    all.max = warp_max(mine.max);
+    all.sum = warp_sum(mine.sum * exp_term(mine.max - all.reference()));
+    if (lane == 0) maxima[threadIdx.x >> 5] = all.max, sums[threadIdx.x >> 5] = all.sum;
+    __syncthreads();
+    const float max = lane < warps ? maxima[lane] : -INFINITY, sum = lane < warps ? sums[lane] : 0.0f;
+    all.max = warp_max(max);
+    all.sum = warp_sum(sum * exp_term(max - all.reference()));
+    return all;
+}
+
 // head and tail are shorter than a warp, and a block has at least one.
 template <typename T> __device__ void crossentropy_forward(const CrossEntropyParams& p) {
-    __shared__ float shared[33];
     const long long row = blockIdx.x, at = row * p.dx_stride;
-    const T* x = (const T*)p.x + row * p.x_stride;
+    const Row<T> x((const T*)p.x + row * p.x_stride, p.columns, p.kept);
+    x.start();
     const int label = p.labels[row];
     if (label == IgnoredLabel) {
+        wait_for_copies();
         if (threadIdx.x == 0) p.losses[row] = 0;
         if (p.dx) {
             if (p.dx_type == F32) write_zeros((uint32_t*)p.dx + at, p.columns);
@@ -174,19 +282,16 @@ template <typename T> __device__ void crossentropy_forward(const CrossEntropyPar
         return;
     }
     const bool legal = (unsigned)label < (unsigned)p.columns;
-    const float at_label = legal ? to_float(x[label]) : NAN;
-    RunningSum mine = sum_row(x, p.columns);
-    const float max = block_max(mine.max, shared);
-    const float sum = block_sum(mine.sum * expf(mine.max - (max == -INFINITY ? 0.0f : max)), shared);
-    if (threadIdx.x == 0) p.losses[row] = (float)((double)max - (double)at_label + log((double)sum));
-    if (!p.dx) return;
-    // Everyone has read the row, which may be where the gradient goes.
-    __syncthreads();
+    const float at_label = legal ? to_float(x.x[label]) : NAN;
     const float scale = legal ? (p.grad_scale ? *p.grad_scale : p.scale) : NAN;
-    const float factor = scale / sum;
-    if (p.dx_type == F32) write_gradient(x, (float*)p.dx + at, p.columns, label, max, factor, scale);
-    else if (p.dx_type == BF16) write_gradient(x, (bf16*)p.dx + at, p.columns, label, max, factor, scale);
-    else write_gradient(x, (f16*)p.dx + at, p.columns, label, max, factor, scale);
+    const RunningSum all = join(x.sum());
+    if (threadIdx.x == 0) p.losses[row] = (float)((double)all.max - (double)at_label + (double)logf(all.sum));
+    // Every thread's part of the row is read now, which may be where the gradient goes, and its copies are there.
+    const float factor = scale / all.sum;
+    if (!p.dx) return;
+    if (p.dx_type == F32) write_gradient(x, (float*)p.dx + at, all.max, factor, label, at_label, scale);
+    else if (p.dx_type == BF16) write_gradient(x, (bf16*)p.dx + at, all.max, factor, label, at_label, scale);
+    else write_gradient(x, (f16*)p.dx + at, all.max, factor, label, at_label, scale);
 }
 
-ENGINE_KERNEL(crossentropy_fwd, CrossEntropyParams, 512, crossentropy_forward)
+ENGINE_KERNEL(crossentropy_fwd, CrossEntropyParams, kThreads, crossentropy_forward)

@@ -7,17 +7,29 @@ namespace Engine.Kernels;
 
 internal static class CrossEntropyCuda
 {
+    // kGroup in crossentropy.cu.
+    private const int GroupPacks = 4;
+
+    // Rows up to this size stay in shared memory two to a multiprocessor; one of longer rows needs twice the threads.
+    private const long HalfBytes = 112 << 10;
+
+    // What the kernel has in shared memory beside a row.
+    private const int StaticShared = 1024;
+
     private static readonly KernelFamily<ForwardParams> s_forward = new("crossentropy", "crossentropy_fwd");
 
     public static void Forward(
         Device device, RowMatrix logits, Tensor labels, Tensor losses, RowMatrix dLogits, float scale, Tensor? gradScale)
     {
-        int pack = 16 / logits.DType.Size();
-        long bytes = (long)logits.Columns * (logits.DType.Size() + (dLogits.Exists ? dLogits.DType.Size() : 0));
+        int size = logits.DType.Size();
+        long packs = (long)logits.Columns * size / 16;
+        uint threads = CudaLaunch.ThreadsFor(packs + 1, packs * 16 > HalfBytes ? 1024u : 512u);
+        int kept = dLogits.Exists ? (int)KeptPacks(device, packs, threads) : 0;
+        long bytes = (long)logits.Columns * (size + (dLogits.Exists ? dLogits.DType.Size() : 0));
         s_forward.Launch(
             device,
             logits.DType,
-            LaunchShape.Blocks(logits.Rows, CudaLaunch.ThreadsFor(CudaLaunch.CeilDiv(logits.Columns, pack))),
+            LaunchShape.Blocks(logits.Rows, threads, (uint)kept * 16),
             new ForwardParams
             {
                 X = logits.Address,
@@ -30,8 +42,17 @@ internal static class CrossEntropyCuda
                 Columns = logits.Columns,
                 GradientType = dLogits.Exists ? KernelTypes.Code("crossentropy", device, dLogits.DType) : 0,
                 Scale = scale,
+                Kept = kept,
             },
             new KernelWork(logits.Rows * (bytes + 8), (long)logits.Rows * logits.Columns * (dLogits.Exists ? 7 : 4)));
+    }
+
+    // How much of a row stays in shared memory: all packs, or as many of the block's groups as have room. It changes no bits.
+    private static long KeptPacks(Device device, long packs, uint threads)
+    {
+        long room = (((CudaDevice)device).Context.SharedBytesPerBlock - StaticShared) / 16;
+        long group = GroupPacks * threads;
+        return packs <= room ? packs : room / group * group;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -47,5 +68,6 @@ internal static class CrossEntropyCuda
         public int Columns;
         public int GradientType;
         public float Scale;
+        public int Kept;
     }
 }
