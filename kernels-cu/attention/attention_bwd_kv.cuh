@@ -35,7 +35,8 @@ __device__ __forceinline__ void load_queries(
 // What a warp keeps of its keys: M tiles of 16, Gap rows apart. The two flags say which gradients it computes.
 template <typename T, int D, int M, int Gap, int Queries, bool Dk, bool Dv> struct BackwardKeys {
     float dk[Dk ? M : 1][Dk ? D / 8 : 1][4] = {}, dv[Dv ? M : 1][Dv ? D / 8 : 1][4] = {};
-    SharedRows<D, M> k, v;
+    SharedRows<D, M> k;
+    std::conditional_t<BackwardKeysTiles<D>::ValuesInRegisters, HeldRows<D, M>, SharedRows<D, M>> v;
     int first;  // the key of row g of tile 0
     float factor;
 
@@ -102,10 +103,14 @@ template <typename T, int D, bool Dk, bool Dv> __device__ __forceinline__ void b
     for (int w = 0; w < Warps; w++) end = max(end, ends[w]);
 
     BackwardKeys<T, D, M, Gap, Queries, Dk, Dv> mine;
-    mine.k.load(block_address<D>(k_tile + warp * 16 * TileStride<D>), Gap * TileStride<D> * 2);
-    mine.v.load(block_address<D>(v_tile + warp * 16 * TileStride<D>), Gap * TileStride<D> * 2);
     mine.first = key0 + warp * 16 + (threadIdx.x >> 2 & 7);
     mine.factor = n.scale * Log2E;
+    if constexpr (Tiles::ValuesInRegisters) {
+        wait_for_copies();
+        __syncthreads();
+    }
+    mine.k.load(block_address<D>(k_tile + warp * 16 * TileStride<D>), Gap * TileStride<D> * 2);
+    mine.v.load(block_address<D>(v_tile + warp * 16 * TileStride<D>), Gap * TileStride<D> * 2);
 
     for (int tile = key0, stage = 0; tile < end; stage ^= 1) {
         wait_for_copies();

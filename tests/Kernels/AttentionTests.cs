@@ -38,6 +38,11 @@ public sealed class AttentionTests
                 data.Add(dtype, [1, 128, 128, 4, 2, 64], Start.Segments);
                 data.Add(dtype, [2, 64, 64, 2, 2, 128], Start.LeftPadding);
                 data.Add(dtype, [2, 1, 320, 8, 2, 128], Start.Zero);
+
+                // Several blocks of several tiles, masks at both ends of a row, the last block partly empty.
+                data.Add(dtype, [1, 330, 330, 2, 1, 64], Start.Zero);
+                data.Add(dtype, [1, 290, 330, 2, 1, 128], Start.Window);
+                data.Add(dtype, [1, 200, 200, 1, 1, 256], Start.Segments);
             }
 
             return data;
@@ -59,6 +64,9 @@ public sealed class AttentionTests
                 data.Add(dtype, [2, 34, 34, 2, 1, 8], Start.Nothing);
                 data.Add(dtype, [1, 128, 128, 4, 2, 64], Start.Segments);
                 data.Add(dtype, [2, 64, 64, 2, 2, 128], Start.LeftPadding);
+                data.Add(dtype, [1, 330, 330, 4, 2, 64], Start.Window);
+                data.Add(dtype, [1, 330, 330, 2, 1, 128], Start.Zero);
+                data.Add(dtype, [1, 200, 200, 1, 1, 256], Start.Segments);
             }
 
             // Long enough for separate tasks for dq and for dk, dv.
@@ -139,6 +147,26 @@ public sealed class AttentionTests
         KernelAssert.Close(c, reference.DQ, dq, reference.DQMagnitude);
         KernelAssert.Close(c, reference.DK, dk, reference.DKMagnitude);
         KernelAssert.Close(c, reference.DV, dv, reference.DVMagnitude);
+    }
+
+    [Theory]
+    [InlineData(DType.F32, -0.2f)]
+    [InlineData(DType.BF16, -0.2f)]
+    [InlineData(DType.BF16, 0)]
+    public void Scales_that_are_not_positive_are_legal(DType dtype, float scale)
+    {
+        AttentionCase c = Case(dtype, [1, 140, 140, 2, 1, 64], backward: false);
+        var random = new RandomTensors(12);
+        using GuardedTensor q = random.Normal([c.Batch, c.Queries, c.Heads, c.Dimension], dtype);
+        using GuardedTensor k = random.Normal([c.Batch, c.Keys, c.KeyHeads, c.Dimension], dtype);
+        using GuardedTensor v = random.Normal([c.Batch, c.Keys, c.KeyHeads, c.Dimension], dtype);
+        int[] starts = Starts(c, Start.Window);
+        using GuardedTensor keyStart = GuardedTensor.From(starts, [c.Batch, c.Queries]);
+        using GuardedTensor o = GuardedTensor.Empty([c.Batch, c.Queries, c.Heads, c.Dimension], dtype);
+        Attention.Forward(q, k, v, keyStart, 0, scale, o, lse: null);
+
+        var reference = new AttentionReference(c, q.ToDoubles(), k.ToDoubles(), v.ToDoubles(), starts, scale);
+        KernelAssert.Close(c, reference.O, o, reference.OMagnitude);
     }
 
     [Theory]
