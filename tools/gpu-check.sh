@@ -98,31 +98,43 @@ conclude() {
     [ "$code" -eq 0 ]
 }
 
-# A room's tests run with both kinds of images at once: most of their time is the host's.
+# The tests run with both kinds of images at once, and those of the kernels, the most by far, beside the other rooms': most of
+# their time is the host's.
 run_tests() {
-    local room kind option most code took tells='[0-9]+ passed, [0-9]+ failed'
-    for room in ${ROOMS:-Tensors Kernels Autograd Transformer Lora Cli}; do
-        most=$((limit - SECONDS))
-        if [ "$most" -lt 15 ]; then
-            for kind in tests tests-ptx; do record "$kind-$room" skipped 0 "no time left of $limit s"; done
-            continue
-        fi
-        [ "$most" -le 300 ] || most=300
-        for kind in tests tests-ptx; do
-            case $kind in *-ptx) option=--ptx ;; *) option= ;; esac
-            {
-                local begin=$SECONDS
-                # shellcheck disable=SC2086 # an option or none
-                timeout -k 10 "$most" ./test.sh --device cuda $option "$room" > "$logs/$kind-$room.log" 2>&1
-                echo "$? $((SECONDS - begin))" > "$work/$kind-$room.end"
-            } &
-        done
-        wait
+    local room kind most=$((limit - SECONDS)) code took rooms=${ROOMS:-Tensors Kernels Autograd Transformer Lora Cli}
+    local tells='[0-9]+ passed, [0-9]+ failed'
+    if [ "$most" -lt 15 ]; then record tests skipped 0 "no time left of $limit s"; return; fi
+    [ "$most" -le 300 ] || most=300
+    for room in $rooms; do
+        if [ "$room" != Kernels ]; then continue; fi
+        run_room "$room" "$most" &
+    done
+    for room in $rooms; do
+        if [ "$room" != Kernels ]; then run_room "$room" "$most"; fi
+    done
+    wait
+    for room in $rooms; do
         for kind in tests tests-ptx; do
             read -r code took < "$work/$kind-$room.end"
             conclude "$kind-$room" "$most" "$took" "$code"
         done
     done
+}
+
+# One room's tests, native and portable side by side. $1: the room, $2: the most seconds.
+run_room() {
+    local kind option
+    for kind in tests tests-ptx; do
+        case $kind in *-ptx) option=--ptx ;; *) option= ;; esac
+        {
+            local begin=$SECONDS code
+            # shellcheck disable=SC2086 # an option or none
+            timeout -k 10 "$2" ./test.sh --device cuda $option "$1" > "$logs/$kind-$1.log" 2>&1
+            code=$?
+            echo "$code $((SECONDS - begin))" > "$work/$kind-$1.end"
+        } &
+    done
+    wait
 }
 
 # Each tensor has its own memory (ENGINE_NO_POOL), so that its end and what was never written are seen. Left out: products

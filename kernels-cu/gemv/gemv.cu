@@ -151,7 +151,7 @@ __device__ __forceinline__ unsigned int load_acquire(const unsigned int* p) {
 }
 
 template <typename T, int NT, int MT> __device__ __forceinline__ void gemv_body(const GemvParams& p) {
-    constexpr int Rows = 16 * MT, Early = 2;
+    constexpr int Rows = 16 * MT, Early = MT == 1 ? 2 : 1;
     __shared__ float sums[GemvWarps * 8 * NT * Pitch<MT>];
     __shared__ float s[8 * NT][MostRank];
     int n = threadIdx.x & 15, row = threadIdx.x >> 4;
