@@ -200,6 +200,25 @@ public class TrainCommandTests
     }
 
     [Fact]
+    public void Memory_that_is_limited_decides_how_a_steps_rows_are_spread()
+    {
+        using var directory = new TemporaryDirectory();
+        string data = Fixtures.WriteRows(directory);
+        CommandResult planned = Command.Run(Arguments(
+            data, directory.File("planned"), "--accumulate", "2", "--max-memory", "1TiB", "--steps", "2"));
+        planned.Succeeded();
+        Assert.Contains("8 rows in a forward pass, which is a step, no checkpointing", planned.Error, StringComparison.Ordinal);
+        Command.Run([.. Arguments(data, directory.File("given"), "--steps", "2", "--quiet").Select(a => a == "4" ? "8" : a)]).Succeeded();
+        Assert.Equal(
+            File.ReadAllBytes(Path.Combine(directory.File("given"), "adapter_model.safetensors")),
+            File.ReadAllBytes(Path.Combine(directory.File("planned"), "adapter_model.safetensors")));
+
+        CommandResult refused = Command.Run(Arguments(data, directory.File("refused"), "--max-memory", "10KiB", "--steps", "2"));
+        Assert.Contains("option \"max_memory\" is 10 KiB; one row takes", refused.Error, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(directory.File("refused")));
+    }
+
+    [Fact]
     public void Recomputing_activations_does_not_change_a_byte()
     {
         using var directory = new TemporaryDirectory();

@@ -88,6 +88,11 @@ internal static class TrainCommand
             context.Note($"{tuning.Options.Out} holds no checkpoint yet; starting from the beginning");
         }
 
+        if (tuning.Plan is { } plan)
+        {
+            context.Note(plan.ToString());
+        }
+
         long trained = tuning.Run.Trained.Sum(p => p.Value.Elements);
         context.Note(string.Create(
             CultureInfo.InvariantCulture,

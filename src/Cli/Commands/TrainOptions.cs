@@ -87,6 +87,7 @@ internal sealed class TrainOptions
         {
             "model" or "out" or "adapter" => "DIR",
             "targets" => "NAMES",
+            "max_memory" => "SIZE",
             "peft_config" => "FILE.json",
             _ => "FILE.jsonl",
         },

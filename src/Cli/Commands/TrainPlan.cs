@@ -60,6 +60,11 @@ internal static class TrainPlan
             ("activations", $"{Results.Bytes(memory.Activations)} (estimate for the largest batch)"),
             ("memory", Results.Bytes(memory.Total)),
         ]);
+        if (tuning.Plan is { } plan)
+        {
+            context.Note(plan.ToString());
+        }
+
         context.Note("dry run: nothing was trained or written");
     }
 

@@ -31,8 +31,11 @@ public sealed partial class FineTuning : IDisposable
         _base = options.Model!;
     }
 
-    /// <summary>The options.</summary>
-    public TrainingOptions Options { get; }
+    /// <summary>The options, with what <see cref="Plan"/> chose.</summary>
+    public TrainingOptions Options { get; private set; }
+
+    /// <summary>How the run keeps within <see cref="TrainingOptions.MaxMemory"/>, or null where nothing limits it.</summary>
+    public MemoryPlan? Plan { get; private set; }
 
     /// <summary>The model, the trained adapter active.</summary>
     public AdaptedModel Model { get; }
@@ -196,6 +199,14 @@ public sealed partial class FineTuning : IDisposable
         }
 
         Run = new TrainingRun(Model, trained, Options, Examples, PadId());
+        if (Options.MaxMemory is { } most)
+        {
+            Plan = MemoryPlan.Choose(MemoryPlan.ParseSize(most)!.Value, Options, (rows, again) => Run.EstimateMemory(rows, again).Total);
+            Options = Plan.Apply(Options);
+            Run.Dispose();
+            Run = new TrainingRun(Model, trained, Options, Examples, PadId());
+        }
+
         _inputs = TrainingInputs.Of(Examples, Model, Adapter?.Config, Options.Patience is null ? null : EvaluationRows);
         if (Options.Resume && TrainingCheckpoint.Latest(Options.Out!) is { } checkpoint)
         {

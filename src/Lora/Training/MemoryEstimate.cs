@@ -1,4 +1,5 @@
 using Engine.Autograd;
+using Engine.Kernels;
 using Engine.Tensors;
 using Engine.Transformer;
 
@@ -10,14 +11,16 @@ namespace Engine.Lora;
 /// two f32 moments, and an f32 master where the parameter is bf16 or f16.</para>
 /// <para>Activations are an upper estimate for a batch of t = rows · length tokens, all rows as long as the longest. With
 /// hidden width h, query width q, key width k, MLP width i (all in elements of size e) and n blocks, backward needs of each
-/// block: the inputs of both norms and their outputs (4h), q, k, v and the attention's output (2q + 2k), and the MLP's two
-/// inner products with their activation (3i; 2i without a gate):</para>
+/// block: the sums that the norms read (2h), q, k, v and the attention's output (2q + 2k), the MLP's inner products (2i; i without
+/// a gate), and, where a linear has an adapter or is trained, its input with the border that adapters lie in: those of the
+/// projections and of the MLP (h each) and of the MLP's end (i). Beside them lie, one after the other, the head's logits, a
+/// chunk of rows c in f32 and their gradient in e, and the gradients of the block in work, at most twice a block with
+/// everything:</para>
 /// <code>
-/// block       = t·e·(4h + 2q + 2k + 3i)
-/// plain       = n·block + 2·block + 2·t·h·e      (kept, then gradients of about the block in work, embedding and final norm)
-/// checkpointed = n·t·h·e + 3·block + 2·t·h·e     (block inputs kept, one block computed again)
+/// whole        = t·e·(4h + 2q + 2k + 3i)
+/// plain        = n·block + max(2·whole, c·vocabulary·(4 + e)) + 4·t·h·e
+/// checkpointed = n·t·h·e + max(3·whole, c·vocabulary·(4 + e)) + 4·t·h·e
 /// </code>
-/// <para>The head works on chunks of rows and adds no [t, vocabulary] tensor unless it is itself adapted.</para>
 /// </remarks>
 /// <param name="Weights">The base and the adapter.</param>
 /// <param name="Gradients">Gradients of what is trained.</param>
@@ -58,13 +61,30 @@ public sealed record MemoryEstimate(long Weights, long Gradients, long Optimizer
     {
         ModelConfig config = model.Config;
         long size = model.DType.Size();
-        long query = (long)config.HeadCount * config.HeadDim;
-        long key = (long)config.KeyValueHeadCount * config.HeadDim;
-        long inner = (config.GatedMlp ? 3L : 2L) * config.IntermediateSize;
-        long block = tokens * size * ((4L * config.HiddenSize) + (2 * query) + (2 * key) + inner);
-        long stream = tokens * size * config.HiddenSize;
-        return checkpointing
-            ? (config.LayerCount * stream) + (3 * block) + (2 * stream)
-            : ((config.LayerCount + 2) * block) + (2 * stream);
+        long hidden = config.HiddenSize;
+        long inner = config.IntermediateSize;
+        long attention = 2L * config.HeadDim * (config.HeadCount + config.KeyValueHeadCount);
+        long whole = tokens * size * ((4 * hidden) + attention + ((config.GatedMlp ? 3 : 2) * inner));
+        long stream = tokens * size * hidden;
+        long rows = Math.Min(tokens, CrossEntropy.ChunkRows(model.Device, config.VocabularySize));
+        long head = rows * config.VocabularySize * (sizeof(float) + (model.Device.PrefersNarrowTypes ? size : 0));
+        if (checkpointing)
+        {
+            return (config.LayerCount * stream) + Math.Max(3 * whole, head) + (4 * stream);
+        }
+
+        // Four stacks a block: projections, the attention's end, and the MLP's two.
+        long kept = 0;
+        foreach (LinearStack[] block in model.Stacks.Chunk(4))
+        {
+            kept += (2 * hidden) + attention + ((config.GatedMlp ? 2 : 1) * inner);
+            kept += KeptInput(block[0], hidden) + block[1].Border + KeptInput(block[2], hidden) + KeptInput(block[3], inner);
+        }
+
+        return (tokens * size * kept) + Math.Max(2 * whole, head) + (4 * stream);
     }
+
+    // Columns of a stack's input that are kept, with the border that its adapters lie in.
+    private static long KeptInput(LinearStack stack, long columns) =>
+        stack.Adapter is not null || stack.Linears.Any(static l => l.Adapter is not null || l.Weight.RequiresGrad) ? columns + stack.Border : 0;
 }

@@ -66,6 +66,9 @@ public sealed partial record TrainingOptions
         TrainingOption.Flag(
             "gradient_checkpointing", "compute blocks again in the backward pass instead of keeping them", ResumeRule.Free,
             o => o.GradientCheckpointing, (o, v) => o with { GradientCheckpointing = v }),
+        TrainingOption.Text(
+            "max_memory", "memory that the run may take, such as 20GiB: the rows of a step are spread over forward passes to fit",
+            ResumeRule.Free, o => o.MaxMemory, (o, v) => o with { MaxMemory = v }),
         TrainingOption.Choice<DType?>(
             "dtype", "element type of the base's weights while training (f32; on a GPU the checkpoint's own if bf16 or f16)",
             [("null", null), ("f32", Tensors.DType.F32), ("bf16", Tensors.DType.BF16), ("f16", Tensors.DType.F16)],

@@ -33,6 +33,9 @@ public sealed partial record TrainingOptions
         Check(
             DType is null or Tensors.DType.F32 or Tensors.DType.BF16 or Tensors.DType.F16, "dtype", DType?.Name(),
             "f32, bf16 or f16");
+        Check(
+            MaxMemory is null || MemoryPlan.ParseSize(MaxMemory) is not null, "max_memory", MaxMemory,
+            "a number with a unit, such as 20GiB, 1.5GB or 800MiB");
         ValidateCombinations();
     }
 

@@ -115,6 +115,13 @@ public sealed partial record TrainingOptions
     public bool GradientCheckpointing { get; init; }
 
     /// <summary>
+    /// Memory that the run may take, such as <c>20GiB</c>, or null for what the device has. <see cref="BatchSize"/> then becomes the
+    /// largest divisor of a step's rows that fits, <see cref="Accumulate"/> goes with it, and blocks are checkpointed when not even
+    /// one row fits otherwise; see <see cref="MemoryPlan"/>.
+    /// </summary>
+    public string? MaxMemory { get; init; }
+
+    /// <summary>
     /// Element type of the base's weights while training (f32, bf16, f16). Null for f32, and on a device that prefers narrow
     /// types for the checkpoint's own when that is bf16 or f16.
     /// </summary>

@@ -43,6 +43,7 @@ public class TrainingOptionsTests
         CheckpointEvery = 10,
         Resume = true,
         GradientCheckpointing = true,
+        MaxMemory = "20GiB",
         DType = DType.BF16,
         EvalEvery = 5,
         Patience = 2,
