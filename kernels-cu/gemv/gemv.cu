@@ -4,9 +4,9 @@
 // Dtypes: bf16 | f16 (bias also f32), accumulates in f32; S = scale·x·Aᵀ stays f32.  Arch: sm_80+
 // Bytes: e·(N·K + rank·(N + K) + M·(N + K)).  Bound: memory, target 85–92% of copy bandwidth on 4096 × 4096 in a chain
 // Algorithm: a tile is 16 rows of W, or 32 for more than 8 rows of x, which is read anew for each tile; the 8 warps of a block take
-//            turns at 32 columns and add up in shared memory. W is the left operand, x the right one; the order of the columns in a
+//            turns at 64 columns and add up in shared memory. W is the left operand, x the right one; the order of the columns in a
 //            product is free, so a lane's 16 bytes, 8 neighbours, are what it needs for two instructions, and W goes from memory to
-//            registers, four turns ahead. The last blocks, which have the fewest tiles or none, first compute S by the same code,
+//            registers, two turns ahead. The last blocks, which have the fewest tiles or none, first compute S by the same code,
 //            16 ranks and a split of K each, and publish it; all others wait for it before their first tile's end
 // Numerics: fixed order; K is cut by its length alone: the same bits whatever the grid
 // Progress: no more blocks than the GPU holds at once, and those that compute S do so before they wait.  The last block to end
@@ -66,10 +66,11 @@ template <typename T> __device__ __forceinline__ uint4 load_elements(const T* p,
 template <typename T, int NT, int MT, bool V>
 __device__ __forceinline__ void product(
     const GemvParams& p, const T* m, long long stride, int m_rows, int begin, int end, float (&c)[MT][NT][4]) {
-    constexpr int Depth = V ? 4 : 1, Step = 32 * GemvWarps;
+    // A turn is two steps of 32 columns side by side, 128 bytes of a row.
+    constexpr int Depth = V ? 4 : 2, Turn = 64 * GemvWarps;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
     uint4 a[Depth][2 * MT], b[Depth][NT];
-    int left = end - begin - 32 * warp - 8 * q;  // columns from this lane's place on
+    int left = end - begin - 64 * warp - 8 * q;  // columns from this lane's place on
     const T* w = m + g * stride + (end - left);
     const T* x = (const T*)p.x + g * p.x_stride + (end - left);
     auto load = [&](int u, int ahead) {
@@ -91,9 +92,10 @@ __device__ __forceinline__ void product(
         }
     };
 #pragma unroll
-    for (int u = 0; u < Depth; u++) load(u, Step * u);
+    for (int u = 0; u < Depth; u++) load(u, u / 2 * Turn + u % 2 * 32);
     // The lanes of a warp stay together: the bound is that of the first.
-    for (; left + 8 * q > 0; left -= Step * Depth, w += Step * Depth, x += Step * Depth) {
+    constexpr int Loaded = Depth / 2 * Turn;
+    for (; left + 8 * q > 0; left -= Loaded, w += Loaded, x += Loaded) {
 #pragma unroll
         for (int u = 0; u < Depth; u++) {
 #pragma unroll
@@ -106,7 +108,7 @@ __device__ __forceinline__ void product(
                     mma<T>(c[h][i], high, b[u][i].z, b[u][i].w);
                 }
             }
-            load(u, Step * (Depth + u));
+            load(u, Loaded + u / 2 * Turn + u % 2 * 32);
         }
     }
 }
