@@ -13,6 +13,7 @@
 //           sets the counters back to 0, as the next launch on the stream, or the next replay, finds them
 // Versions: v1, S computed by the first blocks, before their tile, and W loaded turn by turn: in a chain at 4096 × 4096, r 16,
 //           13.4 µs for 1 row, 59% of copy, 16.8 µs for 16 (H200, 2026-11-27); a ring of cp.async in its place was no faster
+#include "../common/memory.cuh"
 #include "../common/mma.cuh"
 
 constexpr int GemvThreads = 256, GemvWarps = GemvThreads / 32, MostRank = 256;
@@ -41,12 +42,6 @@ struct GemvParams {
     int vectors;  // bit 0: x and W, bit 1: x and A, bit 2: rows of B
     float scale;
 };
-
-__device__ __forceinline__ uint4 load_stream(const void* p) {
-    uint4 v;
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
-}
 
 // 8 neighbours one by one; zeros after `count`.
 template <typename T> __device__ __forceinline__ uint4 load_elements(const T* p, int count) {
@@ -144,12 +139,6 @@ __device__ __forceinline__ void block_product(
             for (int w = 0; w < GemvWarps; w++) result[h] += sums[w * Warp + row * P + 16 * h + n];
         }
     }
-}
-
-__device__ __forceinline__ unsigned int load_acquire(const unsigned int* p) {
-    unsigned int v;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(v) : "l"(p) : "memory");
-    return v;
 }
 
 template <typename T, int NT, int MT> __device__ __forceinline__ void gemv_body(const GemvParams& p) {

@@ -19,12 +19,6 @@ struct GroupedForwardParams {
     int parts;   // of 512 outputs
 };
 
-__device__ __forceinline__ unsigned int load_acquire(const unsigned int* p) {
-    unsigned int v;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(v) : "l"(p) : "memory");
-    return v;
-}
-
 template <typename T> __device__ __forceinline__ void grouped_forward(const GroupedForwardParams& p) {
     int tile = blockIdx.x, splits = p.shrink.sums.splits, part = blockIdx.y - splits * p.slices;
     if (part < 0) {

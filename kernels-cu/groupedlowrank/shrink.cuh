@@ -8,6 +8,7 @@
 //            it needs for two instructions: nothing goes through shared memory but the warps' sums
 // Numerics: fixed order, deterministic; K is cut by the sizes alone
 #pragma once
+#include "../common/memory.cuh"
 #include "params.cuh"
 
 constexpr int GroupedThreads = 128, GroupedWarps = GroupedThreads / 32, SliceRanks = 64;
@@ -23,12 +24,6 @@ struct ShrinkParams {
     int split_inputs;  // a multiple of 128
     int vectors;
 };
-
-__device__ __forceinline__ uint4 load_stream(const void* p) {
-    uint4 v;
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
-}
 
 // 8 neighbours from column k on; zeros past the end.
 template <typename T, bool V> __device__ __forceinline__ uint4 load8(const T* row, int k, int columns) {

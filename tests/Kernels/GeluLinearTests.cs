@@ -6,8 +6,6 @@ namespace Engine.Kernels.Tests;
 [Collection(nameof(CpuParallel))]
 public sealed class GeluLinearTests
 {
-    private static readonly double s_k = Math.Sqrt(2 / Math.PI);
-
     public static TheoryData<DType, bool, bool, int, int, int> Cases
     {
         get
@@ -54,7 +52,7 @@ public sealed class GeluLinearTests
                 sizes[i] += Math.Abs(product);
             }
 
-            exact[i] = sum * Derivative(xs[i], tanh);
+            exact[i] = sum * GeluTests.Derivative(xs[i], tanh);
         }
 
         KernelAssert.Close(new GeluLinearCase(rows, inputs, outputs, dtype), exact, dx, sizes);
@@ -85,16 +83,5 @@ public sealed class GeluLinearTests
         using GuardedTensor dy = GuardedTensor.Empty([3, 5], DType.F32);
         var error = Assert.Throws<ArgumentException>(() => GeluLinear.Backward(dy, x, true, w, false, x));
         Assert.Contains("GeluLinear.Backward: w does not go with x, f32[3, 4]", error.Message);
-    }
-
-    private static double Derivative(double x, bool tanh)
-    {
-        if (!tanh)
-        {
-            return Reference.NormalDistribution(x) + (x * Reference.NormalDensity(x));
-        }
-
-        double t = Math.Tanh(s_k * (x + (0.044715 * x * x * x)));
-        return (0.5 * (1 + t)) + (0.5 * x * (1 - (t * t)) * s_k * (1 + (3 * 0.044715 * x * x)));
     }
 }

@@ -106,7 +106,7 @@ public sealed class GeluTests
     private static double Value(double x, bool tanh) =>
         tanh ? 0.5 * x * (1 + Math.Tanh(s_k * (x + (0.044715 * x * x * x)))) : x * Reference.NormalDistribution(x);
 
-    private static double Derivative(double x, bool tanh)
+    internal static double Derivative(double x, bool tanh)
     {
         if (!tanh)
         {
