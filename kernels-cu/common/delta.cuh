@@ -92,7 +92,7 @@ template <typename T> struct DeltaTile {
 
     __device__ __forceinline__ DeltaTile(
         const void* matrix, long long matrix_stride, int matrix_rows, int matrix_columns, int tiles_across, int tile, bool vectors) {
-        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
         row = tile / tiles_across * DeltaRows;
         left = tile % tiles_across * Columns;
         rows = min(DeltaRows, matrix_rows - row);
@@ -112,20 +112,22 @@ template <typename T> struct DeltaTile {
 
     __device__ __forceinline__ U* at(int i) const { return corner + row_of(i) * stride + column; }
 
-    // Piece i in shared memory. A warp has 512 bytes, 128 for each of its four rows, in which lanes are shuffled: neither rows that
-    // arrive nor a quarter of a warp that reads, two neighbouring lanes of every row, meet in a bank.
-    template <typename P> static __device__ __forceinline__ P* slot(P* pieces, int i) {
-        const int lane = threadIdx.x % 32, t = lane % 4;
-        return pieces + i * DeltaThreads + (threadIdx.x - lane + 8 * t + (lane / 4 ^ 2 * t));
+    // The thread's slots in shared memory, of which piece i has number i·DeltaThreads. A warp has 512 bytes for a number, 128 for each
+    // of its four rows, in which lanes are shuffled: neither rows that arrive nor a quarter of a warp that reads, two neighbouring
+    // lanes of every row, meet in a bank.
+    template <typename P> static __device__ __forceinline__ P* slots(P* pieces) {
+        const int thread = hidden(threadIdx.x), lane = thread % 32, t = lane % 4;
+        return pieces + (thread - lane + 8 * t + (lane / 4 ^ 2 * t));
     }
 
     // Begins to copy the thread's pieces to their slots, zeros where the matrix has none.
     __device__ __forceinline__ void fetch(uint4* pieces) const {
+        uint4* own = slots(pieces);
         if (fast) {
 #pragma unroll
             for (int i = 0; i < DeltaPieces; i++) {
                 bool exists = valid(i) > 0;
-                copy_async_16(slot(pieces, i), exists ? at(i) : corner, exists);
+                copy_async_16(own + i * DeltaThreads, exists ? at(i) : corner, exists);
             }
             return;
         }
@@ -133,31 +135,32 @@ template <typename T> struct DeltaTile {
         for (int i = 0; i < DeltaPieces; i++) {
             int count = valid(i);
             const U* from = at(i);
-            U* to = (U*)slot(pieces, i);
+            U* to = (U*)(own + i * DeltaThreads);
 #pragma unroll
             for (int n = 0; n < N; n++) to[n] = n < count ? from[n] : (U)0;
         }
     }
 };
 
-// Shared memory: a slice of the widest tile's factors, later what a pass puts in their place, which has room for a tile; W's pieces.
+// Shared memory where a block has a tile: a slice of the widest tile's factors, later what a pass puts in their place, which has
+// room for a tile; W's pieces.
 constexpr int DeltaFactorQuads = DeltaTileQuads, DeltaSharedQuads = DeltaFactorQuads + DeltaTileQuads;
 static_assert(DeltaRows * DeltaItemQuads % DeltaThreads == 0, "no thread is without a part");
 static_assert((DeltaRows + DeltaTile<bf16>::Columns) * DeltaItemQuads <= DeltaFactorQuads, "the factors have room");
 
-// Begins to copy what the tile needs of a slice: the left factor's units, behind them the right one's.
-template <typename T>
-__device__ __forceinline__ void delta_fetch(const DeltaFactors& f, const DeltaTile<T>& t, int slice, uint4* to) {
-    constexpr int Left = DeltaRows * DeltaItemQuads, Right = DeltaTile<T>::Columns * DeltaItemQuads;
-    const int thread = hidden(threadIdx.x);
-    const uint4* left = f.left + slice * f.left_stride + t.row * DeltaItemQuads + thread;
-    const uint4* right = f.right + slice * f.right_stride + t.left * DeltaItemQuads + thread;
+// Begins to copy what a tile, its first row and column and its width, needs of a slice: the left factor's units, behind them the
+// right one's.
+__device__ __forceinline__ void delta_fetch(const DeltaFactors& f, int row, int column, int columns, int slice, uint4* to) {
+    constexpr int Left = DeltaRows * DeltaItemQuads, Right = DeltaTile<bf16>::Columns * DeltaItemQuads;
+    const int thread = hidden(threadIdx.x), count = columns * DeltaItemQuads;
+    const uint4* left = f.left + slice * f.left_stride + row * DeltaItemQuads + thread;
+    const uint4* right = f.right + slice * f.right_stride + column * DeltaItemQuads + thread;
     to += thread;
 #pragma unroll
     for (int i = 0; i < Left; i += DeltaThreads) copy_async_16(to + i, left + i, true);
 #pragma unroll
     for (int i = 0; i < Right; i += DeltaThreads)
-        if (i + DeltaThreads <= Right || i + thread < Right) copy_async_16(to + Left + i, right + i, true);
+        if (i + DeltaThreads <= count || i + thread < count) copy_async_16(to + Left + i, right + i, true);
 }
 
 // Adds the product of a slice.
@@ -197,15 +200,19 @@ __device__ __forceinline__ void delta_multiply(const uint4* factors, float (&del
     }
 }
 
-// Δ of the thread's pieces, and W's pieces in their slots of `pieces`, which are on their way while Δ is formed. `shared` has
-// DeltaFactorQuads; synchronise before using it for something else.
-template <typename T>
+// Δ of the thread's pieces, and W's pieces in their slots of `pieces`, which are on their way while Δ is formed. `tile` gives the
+// DeltaTile, as often as it is needed: registers are scarce. `shared` has DeltaFactorQuads; synchronise before using it for something
+// else.
+template <typename T, typename Tile>
 __device__ __forceinline__ void delta_tile(
-    const DeltaFactors& f, const DeltaTile<T>& t, uint4* shared, uint4* pieces, float (&delta)[DeltaPieces][DeltaTile<T>::N]) {
-    if (f.slices > 0) delta_fetch<T>(f, t, 0, shared);
-    commit_copies();
-    t.fetch(pieces);
-    commit_copies();
+    const DeltaFactors& f, const Tile& tile, uint4* shared, uint4* pieces, float (&delta)[DeltaPieces][DeltaTile<T>::N]) {
+    {
+        const DeltaTile<T> t = tile();
+        if (f.slices > 0) delta_fetch(f, t.row, t.left, DeltaTile<T>::Columns, 0, shared);
+        commit_copies();
+        t.fetch(pieces);
+        commit_copies();
+    }
 #pragma unroll
     for (int i = 0; i < DeltaPieces; i++)
 #pragma unroll
@@ -218,7 +225,8 @@ __device__ __forceinline__ void delta_tile(
         } else {
             // The next slice takes the place of the one before when all are done with it; the other block computes meanwhile.
             __syncthreads();
-            delta_fetch<T>(f, t, slice, shared);
+            const DeltaTile<T> t = tile();
+            delta_fetch(f, t.row, t.left, DeltaTile<T>::Columns, slice, shared);
             commit_copies();
             wait_for_copies();
         }

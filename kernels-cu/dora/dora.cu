@@ -27,13 +27,14 @@ template <typename T, bool Columns> __device__ __forceinline__ void dora_norm(co
     uint4* pieces = shared + DeltaFactorQuads;
     const int tile = blockIdx.x;
     float delta[DeltaPieces][N];
-    delta_tile<T>(
-        p.factors, D(p.w, p.stride, p.rows, p.columns, p.tiles_across, tile, p.vectors), shared, pieces, delta);
-    const D t(p.w, p.stride, p.rows, p.columns, p.tiles_across, hidden(tile), p.vectors);
+    const auto tile_of = [&] { return D(p.w, p.stride, p.rows, p.columns, p.tiles_across, hidden(tile), p.vectors); };
+    delta_tile<T>(p.factors, tile_of, shared, pieces, delta);
+    const D t = tile_of();
     // W's pieces and the factors are padded with zeros, so that elements outside W contribute (0 + 0)².
+    const uint4* own = D::slots(pieces);
 #pragma unroll
     for (int i = 0; i < DeltaPieces; i++) {
-        const uint4 piece = *D::slot(pieces, i);
+        const uint4 piece = own[i * DeltaThreads];
         const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
 #pragma unroll
         for (int c = 0; c < 4; c++) {

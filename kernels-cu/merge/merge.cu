@@ -6,17 +6,20 @@
 // Bytes: 2·R·C·e + 6·r·(R + C), r a multiple of 16; exact: + the records.  Flops: (2r + 1)·R·C, by tensor cores six times that
 //   Bound: memory, target >= 95% of copy bandwidth at rank 16. For 128 bf16 elements of a warp an H200 moves 512 bytes in 0.12 ns:
 //   110 cycles of a quarter of a multiprocessor. 16 ranks take 6 mma, 39 to 48 cycles of the tensor core, and all of merge_apply's
-//   instructions about 55 issue slots. The tensor cores become the bound from about rank 40 on (f32, twice the bytes: 80).
+//   instructions about 60 issue slots. The tensor cores become the bound from about rank 40 on (f32, twice the bytes: 80).
 //   Factors come from L2: 1.5·r KB for a tile's 64 KB of W, read and written
-// Algorithm: a block a tile, two blocks a multiprocessor. All that a tile of rank 16 needs is asked for at once by cp.async: factors
-//   and W's pieces, 56 KB a block; Δ is formed when the factors are there, W added when it is
+// Algorithm: two blocks a multiprocessor; all copies by cp.async. In merge_apply blocks walk over the tiles, and the next one's
+//   factors and W, 56 KB a block, are on their way during the work on the current one (apply.cuh). Elsewhere a block has a tile and
+//   asks for all that rank 16 needs at once; Δ is formed when the factors are there, W added when it is
 // Records: placed by a prefix sum over the block, staged in shared memory, written to room that the block reserves with one
 //   integer atomic: segments lie without gaps, in an order that may change from run to run, which no result shows. A tile
 //   whose segment ends past the pool's capacity leaves W as it is; a second launch merges it once there is room
 // Numerics: deterministic, Δ as in delta.cuh, one rounding to f32 for the sum and one to W's dtype.  Aliasing: W is changed in
 //   place; matrices do not overlap
 // Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 one launch, a block a tile: apply 59% of the copy rate at rank 16
-//   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27); v4 tensor cores, a block a tile
+//   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27); v4 tensor cores, a block a tile: 79%
+//   (32 × 4096², H100, 2026-11-27); v5 tensor cores, apply walks over the tiles
+#include "apply.cuh"
 #include "report.cuh"
 
 struct MergeParams {
@@ -27,6 +30,7 @@ struct MergeParams {
     unsigned long long* used;  // exact: bytes reserved, records; zeros before
     long long capacity;        // exact, undo: tiles whose segment ends after this have not been merged
     int rest;                  // exact: nonzero merges those, into segments that are long enough
+    int tiles;                 // apply: of all matrices
 };
 
 // The sum of x over the threads before this one, and over all.
@@ -50,7 +54,7 @@ __device__ __forceinline__ int exclusive_sum(int x, int& total) {
     return before + sum - x;
 }
 
-enum MergeMode { Apply, Exact, Undo };
+enum MergeMode { Exact, Undo };
 
 // A list takes 2 bytes of place for each element; where it would be longer than the tile, the tile is kept. Segments take
 // multiples of 16 bytes.
@@ -83,10 +87,11 @@ template <typename T>
 __device__ __forceinline__ void keep_copy(const DeltaTile<T>& t, const uint4* pieces, const Segment<T>& s, unsigned char* segment) {
     using D = DeltaTile<T>;
     using U = typename D::U;
+    const uint4* own = D::slots(pieces);
 #pragma unroll 1
     for (int i = 0; i < DeltaPieces; i++) {
         const int valid = min(t.valid(i), D::N);
-        const uint4* from = D::slot(pieces, i);
+        const uint4* from = own + i * DeltaThreads;
         U* to = (U*)segment + t.row_of(i) * t.columns + t.column;
         if (t.columns % D::N == 0) {
             if (valid > 0) *reinterpret_cast<uint4*>(to) = *from;
@@ -133,15 +138,16 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
     }
 
     float delta[DeltaPieces][N];
-    delta_tile<T>(m.factors, tile_of<T>(m, tile), shared, pieces, delta);
+    delta_tile<T>(m.factors, [&] { return tile_of<T>(m, hidden(tile)); }, shared, pieces, delta);
     const DeltaTile<T> t = tile_of<T>(m, hidden(tile));
 
     // Bit i·N + n: element n of piece i does not come back.
     uint32_t differs[DeltaPieces * N / 32] = {};
+    const uint4* own = D::slots(pieces);
     Words results[DeltaPieces];
 #pragma unroll
     for (int i = 0; i < DeltaPieces; i++) {
-        const Words words = words_of(*D::slot(pieces, i));
+        const Words words = words_of(own[i * DeltaThreads]);
         uint32_t bits = 0;
 #pragma unroll
         for (int c = 0; c < 4; c++) {
@@ -168,13 +174,13 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
         }
     }
 
-    if (Mode == Apply) store_tile(t, results, pieces);
-
     if (Mode == Undo) {
         store_tile(t, results, pieces);
-        // The threads' own stores are before the barrier, so the records win.
+        // The threads' own stores are before the barrier, so the records win. Where they are is looked up again, not kept in
+        // registers, which are scarce.
         __syncthreads();
-        restore_list(t, segment, records);
+        const int again = hidden(tile);
+        restore_list(t, p.segments + p.begins[again], p.counts[again]);
     }
 
     if (Mode == Exact) {
@@ -212,7 +218,7 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
             uint16_t* places = (uint16_t*)(originals + total);
 #pragma unroll
             for (int i = 0; i < DeltaPieces; i += 32 / N) {
-                const U* from = (const U*)D::slot(pieces, i);
+                const U* from = (const U*)(own + i * DeltaThreads);
                 const int place = t.row_of(i) * D::Columns + t.column;
                 for (uint32_t rest = differs[i * N / 32]; rest; rest &= rest - 1, at++) {
                     const int bit = __ffs(rest) - 1, piece = bit / N;
@@ -243,7 +249,7 @@ ENGINE_PARAMS(merge_exact, MergeParams)
 ENGINE_PARAMS(merge_undo, MergeParams)
 
 // Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers.
-extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { merge<Apply>(p); }
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply_tiles(p.table, p.tiles); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_exact(const MergeParams p) { merge<Exact>(p); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_undo(const MergeParams p) { merge<Undo>(p); }
 
@@ -256,6 +262,6 @@ struct MergePackParams {
 ENGINE_PARAMS(merge_pack, MergePackParams)
 extern "C" __global__ void __launch_bounds__(DeltaThreads) merge_pack(const MergePackParams p) {
     DeltaPackParams own = p.only;
-    if (p.packs) own = *entry_of(p.packs, p.count, (int)blockIdx.x);
+    if (p.packs) own = *entry_of(p.packs, p.packs + p.count, (int)blockIdx.x);
     delta_pack(own);
 }

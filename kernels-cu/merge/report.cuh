@@ -52,12 +52,14 @@ __device__ __forceinline__ void report_tile(const MergeReportParams& p, const Me
     constexpr uint32_t Half = H == 1 ? 0xffffffffu : 0xffffu;
     uint4* pieces = shared + DeltaFactorQuads;
     float delta[DeltaPieces][D::N];
-    delta_tile<T>(m.factors, tile_of<T>(m, blockIdx.x), shared, pieces, delta);
+    delta_tile<T>(m.factors, [&] { return tile_of<T>(m, hidden(blockIdx.x)); }, shared, pieces, delta);
     // W's pieces and the factors are padded with zeros: elements outside W add nothing.
+    const uint4* own = D::slots(pieces);
     MergeError sum = {0, 0, 0, 0};
+    int vanished = 0;
 #pragma unroll
     for (int i = 0; i < DeltaPieces; i++) {
-        const Words words = words_of(*D::slot(pieces, i));
+        const Words words = words_of(own[i * DeltaThreads]);
 #pragma unroll
         for (int c = 0; c < 4; c++) {
             float x[H], y[H];
@@ -69,15 +71,17 @@ __device__ __forceinline__ void report_tile(const MergeReportParams& p, const Me
 #pragma unroll
             for (int h = 0; h < H; h++) {
                 const float d = delta[i][c * H + h];
-                double e = fabs(((double)y[h] - x[h]) - d);
-                if (isnan(e)) e = __longlong_as_double(0x7ff0000000000000ll);
+                const double e = fabs(((double)y[h] - x[h]) - d);
                 sum.loss += e * e;
                 sum.delta += (double)d * d;
                 sum.largest = fmax(sum.largest, e);
-                sum.vanished += d != 0 && ((merged ^ words.w[c]) >> (16 * h) & Half) == 0;
+                vanished += d != 0 && ((merged ^ words.w[c]) >> (16 * h) & Half) == 0;
             }
         }
     }
+    // The sum of squares tells of an error that is not a number; fmax does not.
+    if (isnan(sum.loss)) sum.loss = sum.largest = __longlong_as_double(0x7ff0000000000000ll);
+    sum.vanished = vanished;
     sum.sum_block();
     if (threadIdx.x == 0) p.tile_errors[blockIdx.x] = sum;
 }

@@ -26,29 +26,42 @@ struct MergeTable {
 __device__ __forceinline__ int first_of(const MergeMatrix& m) { return m.first_tile; }
 __device__ __forceinline__ int first_of(const DeltaPackParams& p) { return p.first_block; }
 
-// The entry that the block belongs to: the last one that begins at it or before. Entries ascend; all threads look together, so
-// that hundreds of layers take two or three steps instead of a search's chain of loads.
-template <typename E> __device__ __forceinline__ const E* entry_of(const E* entries, long long count, int block) {
-    long long before = 0;
-    for (long long i = 0; i < count; i += DeltaThreads) {
-        int found = __syncthreads_count(i + threadIdx.x < count && first_of(entries[i + threadIdx.x]) <= block);
-        before += found;
+// Of entries from `from` to `end` the one that a block belongs to: the last one that begins at it or before. Entries ascend; all
+// threads look together, so that hundreds of layers take two or three steps instead of a search's chain of loads.
+template <typename E> __device__ __forceinline__ const E* entry_of(const E* from, const E* end, int block) {
+    const E* entry = from - 1;
+    for (; from < end; from += DeltaThreads) {
+        int found = __syncthreads_count(from + threadIdx.x < end && first_of(from[threadIdx.x]) <= block);
+        entry += found;
         if (found < DeltaThreads) break;
     }
-    return entries + before - 1;
+    return entry;
 }
 
-// The tile's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce.
-__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
-    __shared__ MergeMatrix found;
+// A tile's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce.
+struct FoundMatrix {
+    MergeMatrix matrix;
+    const MergeMatrix* entry;  // of the table
+};
+
+// Searches from an entry on that is not behind the tile's. A search in a table has a barrier before `to` is written; behind all of
+// it there is one.
+__device__ __forceinline__ void find_matrix(const MergeTable& table, const MergeMatrix* from, int tile, FoundMatrix& to) {
     if (table.matrices) {
-        const uint32_t* from = (const uint32_t*)entry_of(table.matrices, table.count, tile);
-        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&found)[threadIdx.x] = from[threadIdx.x];
+        const MergeMatrix* entry = entry_of(from, table.matrices + table.count, tile);
+        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&to.matrix)[threadIdx.x] = ((const uint32_t*)entry)[threadIdx.x];
+        if (threadIdx.x == 0) to.entry = entry;
     } else if (threadIdx.x == 0) {
-        found = table.only;
+        to.matrix = table.only;
     }
     __syncthreads();
-    return found;
+}
+
+// The matrix of a block that has one tile.
+__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
+    __shared__ FoundMatrix found;
+    find_matrix(table, table.matrices, tile, found);
+    return found.matrix;
 }
 
 template <typename T> __device__ __forceinline__ DeltaTile<T> tile_of(const MergeMatrix& m, int tile) {
@@ -75,15 +88,16 @@ __device__ __forceinline__ void store_tile(const DeltaTile<T>& t, const Words (&
         return;
     }
     // The slots are read and written as different types: the compiler must not exchange the accesses.
+    uint4* own = D::slots(pieces);
     asm volatile("" ::: "memory");
 #pragma unroll
     for (int i = 0; i < DeltaPieces; i++)
-        *D::slot(pieces, i) = make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]);
+        own[i * DeltaThreads] = make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]);
     asm volatile("" ::: "memory");
 #pragma unroll 1
     for (int i = 0; i < DeltaPieces; i++) {
         int count = min(t.valid(i), D::N);
-        const typename D::U* from = (const typename D::U*)D::slot(pieces, i);
+        const typename D::U* from = (const typename D::U*)(own + i * DeltaThreads);
         typename D::U* to = t.at(i);
 #pragma unroll 1
         for (int n = 0; n < count; n++) to[n] = from[n];

@@ -6,8 +6,9 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Merge on CUDA: all matrices in one launch, a block a tile. Whatever needs memory takes it before the first matrix is changed,
-/// but for the records of an exact merge, whose length shows only then; see <see cref="ApplyExact"/>.
+/// Merge on CUDA: all matrices in one launch, a tile a block or, where nothing is recorded, several. Whatever needs memory takes
+/// it before the first matrix is changed, but for the records of an exact merge, whose length shows only then; see
+/// <see cref="ApplyExact"/>.
 /// </summary>
 internal static class MergeCuda
 {
@@ -28,7 +29,7 @@ internal static class MergeCuda
     public static void Apply(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
         using var table = new MergeTable("Merge.Apply", (CudaDevice)device, s_pack, matrices);
-        table.Launch(s_apply, new MergeParams { Table = table.Parameters }, 2 * table.MatrixBytes);
+        table.LaunchWalk(s_apply, new MergeParams { Table = table.Parameters, Tiles = table.Tiles }, 2 * table.MatrixBytes);
     }
 
     /// <summary>
@@ -158,6 +159,7 @@ internal static class MergeCuda
         public nint Used;
         public long Capacity;
         public int Rest;
+        public int Tiles;
     }
 
     [StructLayout(LayoutKind.Sequential)]

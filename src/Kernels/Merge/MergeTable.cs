@@ -103,14 +103,29 @@ internal sealed class MergeTable : IDisposable
     /// <param name="parameters">Its parameters.</param>
     /// <param name="bytes">What it moves beside the factors.</param>
     public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
-        where T : unmanaged => kernel.Launch(
-            _device,
-            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, DeltaFactors.SharedBytes),
-            parameters,
-            new KernelWork(bytes + FactorBytes, Flops));
+        where T : unmanaged => Launch(kernel, Tiles, DeltaFactors.SharedBytes, parameters, bytes);
+
+    /// <summary>Queues a kernel whose blocks walk over the tiles: as many as the device holds at once.</summary>
+    /// <param name="kernel">The kernel.</param>
+    /// <param name="parameters">Its parameters.</param>
+    /// <param name="bytes">What it moves beside the factors.</param>
+    public void LaunchWalk<T>(KernelFamily<T> kernel, in T parameters, long bytes)
+        where T : unmanaged
+    {
+        int resident = kernel.Untyped(_device).BlocksPerMultiprocessor((int)DeltaFactors.Threads, (int)DeltaFactors.WalkSharedBytes);
+        int blocks = Math.Min(Tiles, resident * _device.Context.Multiprocessors);
+        Launch(kernel, blocks, DeltaFactors.WalkSharedBytes, parameters, bytes);
+    }
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
+
+    private void Launch<T>(KernelFamily<T> kernel, int blocks, uint sharedBytes, in T parameters, long bytes)
+        where T : unmanaged => kernel.Launch(
+            _device,
+            LaunchShape.Blocks(blocks, DeltaFactors.Threads, sharedBytes),
+            parameters,
+            new KernelWork(bytes + FactorBytes, Flops));
 
     private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
     {
