@@ -123,7 +123,7 @@ run_tests() {
 
 # One room's tests, native and portable side by side. $1: the room, $2: the most seconds.
 run_room() {
-    local kind option
+    local kind option started=()
     for kind in tests tests-ptx; do
         case $kind in *-ptx) option=--ptx ;; *) option= ;; esac
         {
@@ -133,8 +133,10 @@ run_room() {
             code=$?
             echo "$code $((SECONDS - begin))" > "$work/$kind-$1.end"
         } &
+        started+=($!)
     done
-    wait
+    # Not for the other rooms, which may go on beside this one.
+    wait "${started[@]}"
 }
 
 # Each tensor has its own memory (ENGINE_NO_POOL), so that its end and what was never written are seen. Left out: products
