@@ -8,7 +8,7 @@ namespace Engine.Lora;
 public sealed class MemoryHint(int batchSize, int accumulate, bool checkpointing, Func<int, bool, long> estimate)
 {
     // The estimate knows nothing of what a pool and the libraries keep for themselves.
-    private const double Usable = 0.95;
+    internal const double Usable = 0.95;
 
     /// <summary>
     /// The largest batch whose estimate fits, at most <paramref name="limit"/> rows; 0 when not even one row does.

@@ -11,9 +11,6 @@ namespace Engine.Lora;
 /// <param name="Limit">Bytes it may take.</param>
 public sealed record MemoryPlan(int BatchSize, int Accumulate, bool GradientCheckpointing, long Estimate, long Limit)
 {
-    // What a pool and the libraries keep for themselves is not in the estimate.
-    private const double Usable = 0.95;
-
     private static readonly (string Unit, long Bytes)[] s_units =
     [
         ("KiB", 1L << 10), ("MiB", 1L << 20), ("GiB", 1L << 30), ("TiB", 1L << 40),
@@ -37,7 +34,7 @@ public sealed record MemoryPlan(int BatchSize, int Accumulate, bool GradientChec
         {
             for (int passes = 1; passes <= step; passes++)
             {
-                if (step % passes == 0 && estimate(step / passes, checkpointing) is var bytes && bytes <= Usable * limit)
+                if (step % passes == 0 && estimate(step / passes, checkpointing) is var bytes && bytes <= MemoryHint.Usable * limit)
                 {
                     return new MemoryPlan(step / passes, passes, checkpointing, bytes, limit);
                 }
@@ -45,7 +42,7 @@ public sealed record MemoryPlan(int BatchSize, int Accumulate, bool GradientChec
         }
 
         throw new EngineDataException(
-            $"option \"max_memory\" is {Text(limit)}; one row takes {Text((long)(estimate(1, true) / Usable))} even with gradient checkpointing, by estimate: " +
+            $"option \"max_memory\" is {Text(limit)}; one row takes {Text((long)(estimate(1, true) / MemoryHint.Usable))} even with gradient checkpointing, by estimate: " +
             "allow that much, or take a smaller max_length, a narrower dtype or a lower rank");
     }
 
