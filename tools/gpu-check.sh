@@ -18,7 +18,7 @@
 # racecheck-aligned initcheck-aligned synccheck-aligned"; aligned tensors take the kernels' vector paths), SANITIZE (a test
 # filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more options for
 # bench/pytorch/compare.py), LORA (more options for bench/pytorch/lora_bench.py). Ends with a table; DIR also gets
-# summary.json and logs.tar.gz.
+# summary.json, its stages of tests as gpu-tests.json and gpu-sanitizer.json, and logs.tar.gz.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bundle="" out=${OUT:-out} limit=570 stages=()
@@ -143,7 +143,7 @@ run_room() {
 # and the low-rank path that is made of them, which are cuBLASLt's, a class that provokes errors of the driver, and the
 # merge's 1,000 cycles, which repeat what is tested once. The tools run side by side, since most of their time is the host's.
 run_sanitizer() {
-    local tool tools tests filter aligned begin=$SECONDS most=$((limit - SECONDS - 15)) tells='ERROR SUMMARY|Total:'
+    local tool tools tests found filter aligned begin=$SECONDS most=$((limit - SECONDS - 15)) tells='; tests: '
     read -ra tools <<< "${SANITIZERS:-memcheck memcheck-aligned racecheck-aligned initcheck-aligned synccheck-aligned}"
     read -ra filter <<< "${SANITIZE:-"-class- *MatMul* -class- *.LowRankTests -class- *CudaBlas* -class- *KernelFamilyTests -method- *Random_cycles*"}"
     if ! command -v compute-sanitizer > /dev/null; then PATH=$PATH:/usr/local/cuda/bin; fi
@@ -163,9 +163,11 @@ run_sanitizer() {
     for tool in "${tools[@]}"; do
         local code took
         read -r code took < "$work/sanitizer-$tool.end"
+        # The last line that tells says both: what the tool found and how many tests it saw. Racecheck is silent if it finds nothing.
+        found=$(grep -aoE 'ERROR SUMMARY: .*' "$logs/sanitizer-$tool.log" 2> /dev/null | tail -n 1)
+        tests=$(grep -aoE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$logs/sanitizer-$tool.log" 2> /dev/null | tail -n 1)
+        echo "${found:-no error summary}; tests: ${tests:-none reported}" >> "$logs/sanitizer-$tool.log"
         conclude "sanitizer-$tool" "$most" "$took" "$code"
-        tests=$(grep -aoE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+' "$logs/sanitizer-$tool.log" 2>/dev/null | tail -n 1)
-        echo "    tests under $tool: ${tests:-none reported}"
     done
 }
 
@@ -288,17 +290,22 @@ for i in "${!names[@]}"; do
     tail -n 6 "$log" | cut -c 1-300
 done
 
-{
-    printf '{\n "gpu": "%s",\n "nvcc": "%s",\n "commit": "%s",\n "date": "%s",\n "stages": [' \
-        "${gpu//\"/}" "${nvcc:-none}" "$commit" "$started"
-    separator=""
+# Writes what ran as JSON. $1: the file in DIR, $2: what the stages' names begin with; no such stage, no file.
+write_stages() {
+    local i separator="" stages=""
     for i in "${!names[@]}"; do
-        printf '%s\n  {"name": "%s", "state": "%s", "seconds": %d, "detail": "%s"}' \
-            "$separator" "${names[$i]}" "${states[$i]}" "${times[$i]}" "${details[$i]}"
+        case ${names[$i]} in "$2"*) ;; *) continue ;; esac
+        stages+=$(printf '%s\n  {"name": "%s", "state": "%s", "seconds": %d, "detail": "%s"}' \
+            "$separator" "${names[$i]}" "${states[$i]}" "${times[$i]}" "${details[$i]}")
         separator=,
     done
-    printf '\n ]\n}\n'
-} > "$out/summary.json"
+    if [ -z "$stages" ]; then return; fi
+    printf '{\n "gpu": "%s",\n "nvcc": "%s",\n "commit": "%s",\n "date": "%s",\n "stages": [%s\n ]\n}\n' \
+        "${gpu//\"/}" "${nvcc:-none}" "$commit" "$started" "$stages" > "$out/$1"
+}
+write_stages summary.json ""
+write_stages gpu-tests.json tests
+write_stages gpu-sanitizer.json sanitizer
 cp "$work"/*.log "$logs/" 2>/dev/null
 tar czf "$out/logs.tar.gz" -C "$work" logs
 
