@@ -3,7 +3,7 @@
 # driver from CUDA 12.0 on loads it), <op>.sm_NN.cubin.gz (native), and manifest.tsv, which ties each image to its source.
 # Usage: kernels-cu/build.sh [--ptx | --cubin] [OP ...]     default: both kinds, all ops
 #   NVCC   the compiler (default nvcc); 11.8 to 12.0 for --ptx, 11.8 or newer for --cubin
-#   ARCHS  the native targets (default "80 90"); FLAGS: more flags; OUT: another folder for the images, from kernels-cu/
+#   ARCHS  the native targets (default "80 90"; for ops with a wgmma.cuh "80 90a", which takes nvcc 12 or newer); FLAGS: more flags; OUT: another folder for the images, from kernels-cu/
 #   HOSTCXX  the host compiler of nvcc 11 (default clang-14)
 # Without a GPU: Debian's nvidia-cuda-toolkit (non-free) and clang-14 are enough.
 set -eu
@@ -18,7 +18,7 @@ for argument in "$@"; do
     esac
 done
 [ ${#ops[@]} -gt 0 ] || for file in */*.cu; do ops+=("${file%%/*}"); done
-nvcc=${NVCC:-nvcc} archs=${ARCHS:-80 90} out=${OUT:-prebuilt} flags="-std=c++17 -O3 --threads 0 ${FLAGS:-}"
+nvcc=${NVCC:-nvcc} out=${OUT:-prebuilt} flags="-std=c++17 -O3 --threads 0 ${FLAGS:-}"
 version=$("$nvcc" --version | sed -nE 's/.*release ([0-9.]+),.*/\1/p')
 case "$version" in 11.*) flags="$flags -ccbin ${HOSTCXX:-clang-14} -Wno-deprecated-gpu-targets" ;; esac
 mkdir -p "$out"
@@ -26,6 +26,25 @@ touch "$out/manifest.tsv"
 
 # The hash that ties an image to its source: all files of the op's folder and of common/, names and contents.
 source_hash() { for f in $(ls common/*.cuh "$1"/*.cu "$1"/*.cuh 2>/dev/null | LC_ALL=C sort); do printf '%s\n' "$f"; cat "$f"; done | sha256sum | cut -d' ' -f1; }
+
+# The native targets of an op. The instructions of one architecture alone are worth an image of its own where they are used.
+targets() {
+    local newest=90
+    if [ -f "$1/wgmma.cuh" ]; then
+        case "$version" in
+            11.*) echo "build.sh: nvcc $version knows no sm_90a: its image of $1 for 9.0 lacks the kernels with warpgroup products" >&2 ;;
+            *) newest=90a ;;
+        esac
+    fi
+    echo "${ARCHS:-80 $newest}"
+}
+
+# Takes an image out of the folder and the manifest.
+forget() {
+    rm -f "$out/$1" "$out/$1.gz"
+    { grep -v -P "^$1\t" "$out/manifest.tsv" || true; } > "$out/manifest.new"
+    mv "$out/manifest.new" "$out/manifest.tsv"
+}
 
 # Compresses the image and replaces its line in the manifest; the hash is that of the image itself.
 record() {
@@ -54,8 +73,10 @@ for op in "${ops[@]}"; do
             rm "$out/$op.ptx.new"
             record "$op.ptx" "$op" compute_80
         else
-            for arch in $archs; do
+            for arch in $(targets "$op"); do
                 "$nvcc" $flags -cubin -gencode "arch=compute_$arch,code=sm_$arch" -o "$out/$op.sm_$arch.cubin" "$op/$op.cu"
+                # One image for 9.0.
+                case "$arch" in 90) forget "$op.sm_90a.cubin" ;; 90a) forget "$op.sm_90.cubin" ;; esac
                 record "$op.sm_$arch.cubin" "$op" "sm_$arch"
             done
         fi

@@ -6,6 +6,11 @@
 #include "attention_f32.cuh"
 #include "attention_fwd.cuh"
 #include "tuning.cuh"
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "wgmma_bwd_kv.cuh"
+#include "wgmma_bwd_q.cuh"
+#include "wgmma_fwd.cuh"
+#endif
 
 // Entry points for head dimensions up to D, in 16-bit types and in f32.
 #define TENSOR_CORE_KERNELS(D, T)                                                                                         \
@@ -46,6 +51,32 @@ ATTENTION_KERNELS(64)
 ATTENTION_KERNELS(96)
 ATTENTION_KERNELS(128)
 ATTENTION_KERNELS(256)
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WGMMA_TYPED_KERNELS(D, T)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, wgmma_blocks(D))                                          \
+        attention_fwd_wgmma_d##D##_##T(const AttentionForwardParams p) {                                                  \
+        attention_forward_wgmma<T, D>(p);                                                                                 \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, wgmma_blocks(D))                                          \
+        attention_bwd_q_wgmma_d##D##_##T(const AttentionBackwardParams p) {                                               \
+        attention_backward_q_wgmma<T, D>(p);                                                                              \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(2 * WgmmaKeys, 1)                                                        \
+        attention_bwd_kv_wgmma_d##D##_##T(const AttentionBackwardParams p) {                                              \
+        attention_backward_kv_wgmma<T, D>(p);                                                                             \
+    }
+
+#define WGMMA_KERNELS(D)                                                                                                  \
+    ENGINE_PARAMS(attention_fwd_wgmma_d##D, AttentionForwardParams)                                                       \
+    ENGINE_PARAMS(attention_bwd_q_wgmma_d##D, AttentionBackwardParams)                                                    \
+    ENGINE_PARAMS(attention_bwd_kv_wgmma_d##D, AttentionBackwardParams)                                                   \
+    WGMMA_TYPED_KERNELS(D, bf16)                                                                                          \
+    WGMMA_TYPED_KERNELS(D, f16)
+
+WGMMA_KERNELS(64)
+WGMMA_KERNELS(128)
+#endif
 
 ENGINE_PARAMS(attention_bwd_delta, AttentionBackwardParams)
 extern "C" __global__ void __launch_bounds__(256) attention_bwd_delta_f32(const AttentionBackwardParams p) { attention_delta(p); }

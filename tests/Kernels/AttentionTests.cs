@@ -3,7 +3,7 @@ using Engine.Tensors;
 namespace Engine.Kernels.Tests;
 
 [Collection(nameof(Kernels.Cpu.CpuParallel))]
-public sealed class AttentionTests
+public sealed partial class AttentionTests
 {
     public enum Start
     {

@@ -28,12 +28,14 @@ internal static class KernelsCommand
         {
             string[] ops = Ops(context.Get(op));
             string? unavailable = context.Device is CudaDevice ? null : CudaContext.WhyUnavailable() ?? "--device is not a GPU";
-            var rows = ops.SelectMany(KernelEntry.Of).Select(e => (Entry: e, Use: KernelUse.Of(e, context.Device as CudaDevice))).ToList();
+            var device = context.Device as CudaDevice;
+            var rows = ops.SelectMany(KernelEntry.Of).Where(e => device is null || KernelUse.IsLoaded(e, device))
+                .Select(e => (Entry: e, Use: KernelUse.Of(e, device))).ToList();
             if (context.Get(json))
             {
                 WriteJson(context, ops, rows, unavailable);
             }
-            else if (context.Device is CudaDevice device)
+            else if (device is not null)
             {
                 WriteUse(context, device, rows);
             }
@@ -78,7 +80,7 @@ internal static class KernelsCommand
             rows.Select(r => new[]
             {
                 r.Entry.Op, r.Entry.Name, r.Entry.LaunchBound == 0 ? "" : $"{r.Entry.LaunchBound}",
-                $"{r.Entry.PtxVersion} for {r.Entry.PtxTarget}", string.Join(" ", images[r.Entry.Op]),
+                r.Entry.IsNative ? $"{r.Entry.PtxTarget} only" : $"{r.Entry.PtxVersion} for {r.Entry.PtxTarget}", string.Join(" ", images[r.Entry.Op]),
             }));
         context.Console.Output.WriteLine($"{rows.Count} kernels of {rows.Select(r => r.Entry.Op).Distinct().Count()} ops");
     }
@@ -134,6 +136,10 @@ internal static class KernelsCommand
     private sealed record KernelUse(
         string Image, int Registers, int StaticSharedBytes, int LocalBytes, int MaxThreads, int Blocks, double Occupancy, int Architecture)
     {
+        // Kernels of one architecture alone are in its image only.
+        public static bool IsLoaded(KernelEntry entry, CudaDevice device) =>
+            !entry.IsNative || KernelImages.Load(device, entry.Op).Name.Contains($".{entry.PtxTarget}.", StringComparison.Ordinal);
+
         public static KernelUse? Of(KernelEntry entry, CudaDevice? device)
         {
             if (device is null)

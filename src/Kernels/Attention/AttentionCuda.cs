@@ -8,7 +8,7 @@ namespace Engine.Kernels;
 /// <summary>
 /// Attention on CUDA: tensor cores for bf16 and f16 (probabilities are rounded to the dtype on the way), full f32 for f32;
 /// a few queries go to the decode kernel. Head dimensions up to 256, padded inside the kernel to the next of
-/// <see cref="s_dimensions"/>.
+/// <see cref="s_dimensions"/>. Where the image has kernels with Hopper's warpgroup products they take the head dimensions they suit.
 /// </summary>
 internal static partial class AttentionCuda
 {
@@ -37,6 +37,25 @@ internal static partial class AttentionCuda
 
         int index = DimensionIndex(q);
         int dimension = s_dimensions[index];
+        var parameters = new ForwardParams
+        {
+            Q = q.Pointer,
+            K = k.Pointer,
+            V = v.Pointer,
+            O = o.Pointer,
+            Lse = CudaLaunch.PointerOf(lse),
+            KeyStart = keyStart.Pointer,
+            QStrides = new HeadStrides(q),
+            KStrides = new HeadStrides(k),
+            VStrides = new HeadStrides(v),
+            OStrides = new HeadStrides(o),
+            Shape = new AttentionShape(q, k, queryOffset, scale, [q, k, v, o]),
+        };
+        if (scale > 0 && TryForwardByWarpgroups(q, k, parameters))
+        {
+            return;
+        }
+
         bool full = q.DType == DType.F32;
         int rows = full ? (dimension > 128 ? 32 : 64) : ForwardRows(dimension);
         long tiles = CudaLaunch.CeilDiv(q.Shape[1], rows);
@@ -47,20 +66,7 @@ internal static partial class AttentionCuda
                 tiles * q.Shape[0] * q.Shape[2],
                 full ? 4 * (uint)rows : Threads,
                 full ? FullForwardShared(dimension, rows) : ForwardShared(dimension)),
-            new ForwardParams
-            {
-                Q = q.Pointer,
-                K = k.Pointer,
-                V = v.Pointer,
-                O = o.Pointer,
-                Lse = CudaLaunch.PointerOf(lse),
-                KeyStart = keyStart.Pointer,
-                QStrides = new HeadStrides(q),
-                KStrides = new HeadStrides(k),
-                VStrides = new HeadStrides(v),
-                OStrides = new HeadStrides(o),
-                Shape = new AttentionShape(q, k, queryOffset, scale, [q, k, v, o]),
-            },
+            parameters,
             WorkOf(q, k, backward: false, products: 2));
     }
 
@@ -105,6 +111,11 @@ internal static partial class AttentionCuda
         if (full)
         {
             FullBackward(q, k, index, parameters);
+            return;
+        }
+
+        if (TryBackwardByWarpgroups(q, k, parameters))
+        {
             return;
         }
 
@@ -202,7 +213,9 @@ internal static partial class AttentionCuda
         private readonly int _vectors = AllVectors(operands) ? 1 : 0;
         private readonly float _scale = scale;
 
-        // Whether rows can be read and written 16 bytes at a time.
+        /// <summary>Whether rows can be read and written 16 bytes at a time.</summary>
+        public bool Vectors => _vectors != 0;
+
         private static bool AllVectors(ReadOnlySpan<Tensor> operands)
         {
             foreach (Tensor tensor in operands)

@@ -3,19 +3,51 @@ using System.Text;
 
 namespace Engine.Kernels.Cuda;
 
-/// <summary>A kernel as its portable image declares it.</summary>
+/// <summary>A kernel as its portable image declares it, or one that only an image for one architecture has.</summary>
 /// <param name="Op">The op whose image it is in.</param>
 /// <param name="Name">The entry point.</param>
 /// <param name="LaunchBound">Most threads that its block is compiled for; 0 when it does not say.</param>
-/// <param name="PtxVersion">The image's PTX version, such as <c>7.8</c>.</param>
-/// <param name="PtxTarget">The architecture that the PTX needs at least, such as <c>sm_80</c>.</param>
+/// <param name="PtxVersion">The image's PTX version, such as <c>7.8</c>; empty for a kernel that no PTX has.</param>
+/// <param name="PtxTarget">The architecture that the PTX needs at least, such as <c>sm_80</c>; without PTX the only one, such as <c>sm_90a</c>.</param>
 public sealed record KernelEntry(string Op, string Name, int LaunchBound, string PtxVersion, string PtxTarget)
 {
-    /// <summary>The entry points of an op, in the image's order; none when the op has no portable image.</summary>
+    /// <summary>Whether only the image for <see cref="PtxTarget"/> has it.</summary>
+    public bool IsNative => PtxVersion.Length == 0;
+
+    /// <summary>
+    /// The entry points of an op: those of the portable image in its order, then those that only images for one architecture
+    /// have, by name.
+    /// </summary>
     public static IReadOnlyList<KernelEntry> Of(string op)
     {
         string name = $"{op}.ptx";
-        return KernelImages.Names.Contains(name) ? Parse(op, Encoding.UTF8.GetString(KernelImages.Read(name))) : [];
+        List<KernelEntry> entries = KernelImages.Names.Contains(name) ? [.. Parse(op, Encoding.UTF8.GetString(KernelImages.Read(name)))] : [];
+        foreach (string image in KernelImages.Names.Where(n => n.StartsWith(op + ".sm_", StringComparison.Ordinal) && n.EndsWith("a.cubin", StringComparison.Ordinal)))
+        {
+            var known = entries.Select(e => e.Name).ToHashSet();
+            string target = image.Split('.')[1];
+            entries.AddRange(NamesIn(KernelImages.Read(image)).Where(n => !known.Contains(n)).Select(n => new KernelEntry(op, n, 0, "", target)));
+        }
+
+        return entries;
+    }
+
+    /// <summary>The entry points of a cubin by name: each has a section of code of its own.</summary>
+    public static IReadOnlyList<string> NamesIn(ReadOnlySpan<byte> cubin)
+    {
+        ReadOnlySpan<byte> section = "\0.text."u8;
+        var names = new SortedSet<string>(StringComparer.Ordinal);
+        for (int at; (at = cubin.IndexOf(section)) >= 0;)
+        {
+            cubin = cubin[(at + section.Length)..];
+            int end = cubin.IndexOf((byte)0);
+            if (end > 0)
+            {
+                names.Add(Encoding.ASCII.GetString(cubin[..end]));
+            }
+        }
+
+        return [.. names];
     }
 
     /// <summary>The entry points in a PTX text.</summary>

@@ -37,6 +37,13 @@ internal sealed unsafe class KernelFamily<T>(string op, string name)
         Untyped(cuda).Launch(cuda, in shape, in parameters, work);
     }
 
+    /// <summary>Whether the image that the device loads has these kernels.</summary>
+    public bool IsIn(Device device)
+    {
+        Slots slots = SlotsOf((CudaDevice)device);
+        return slots.Present ??= IsInImage(slots.Device);
+    }
+
     /// <summary>The kernel for a dtype.</summary>
     public CudaKernel Of(CudaDevice device, DType dtype)
     {
@@ -64,6 +71,12 @@ internal sealed unsafe class KernelFamily<T>(string op, string name)
             : _slots = _devices.GetOrAdd(device, static d => new Slots(d, new CudaKernel?[s_types + 1]));
     }
 
+    private bool IsInImage(CudaDevice device)
+    {
+        device.Context.MakeCurrent();
+        return KernelImages.Load(device, op).Constant(name + "_params") is not null;
+    }
+
     private CudaKernel Load(CudaDevice device, string entry)
     {
         device.Context.MakeCurrent();
@@ -75,5 +88,8 @@ internal sealed unsafe class KernelFamily<T>(string op, string name)
                 $"{module.Name}: {name} takes {size?.ToString() ?? "an unknown number of"} bytes of parameters and {typeof(T).Name} has {sizeof(T)}; the image is of another version");
     }
 
-    private sealed record Slots(CudaDevice Device, CudaKernel?[] Kernels);
+    private sealed record Slots(CudaDevice Device, CudaKernel?[] Kernels)
+    {
+        public bool? Present { get; set; }
+    }
 }

@@ -1,0 +1,106 @@
+// attention_bwd_q_wgmma_d<D>_{bf16,f16} — as attention_bwd_q_d<D>, with Hopper's warpgroup products; D 64 and 128
+// Shapes: as there; 16-byte accesses.  Dtypes: as there.  Arch: sm_90a
+// Algorithm: as in attention_fwd_wgmma, with two products for ds
+// Numerics, Aliasing: as attention_bwd_q_d<D>
+// Versions: v1 78 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_q_d64 takes 122; 175 µs at 4×1024, 32/8 heads, D 128
+//   (253); 874 µs at 2×4096 (1468) (H200, 2026-11-27)
+#pragma once
+#include "attention_bwd_q.cuh"
+#include "wgmma.cuh"
+
+template <typename T, int D> __device__ __forceinline__ void attention_backward_q_wgmma(const AttentionBackwardParams& p) {
+    constexpr int Rows = WgmmaRows, Threads = 128, Keys = WgmmaRows, TileBytes = Keys * D * 2;
+    extern __shared__ __align__(1024) unsigned char wgmma_memory[];
+    const uint32_t q_tile = shared_address(wgmma_memory), do_tile = q_tile + Rows * D * 2, stages = do_tile + Rows * D * 2;
+
+    const AttentionShape& n = p.shape;
+    TileOfHead place(blockIdx.x, n.batch, n.heads);
+    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
+    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    using RowLoader = PartLoader<T, D, Rows, Threads>;
+    RowLoader(at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, n.dimension).load(q_tile, rows);
+    RowLoader(at((const T*)p.d_o, p.do_strides, b, q0, head), p.do_strides.row, n.dimension).load(do_tile, rows);
+    const int* starts = p.key_start + (long long)b * n.queries + q0;
+    int key = first_key(starts, rows), end = q0 + rows;
+    using Loader = PartLoader<T, D, Keys, Threads>;
+    Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n.dimension);
+    Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n.dimension);
+    if (key < end) k.load(stages, end - key), v.load(stages + TileBytes, end - key);
+
+    int row = warp * 16 + (lane >> 2), low_of_all = 0, low[2];
+    float dq[D / 8][4] = {}, shift[2], delta[2], factor = n.scale * Log2E;
+    long long first = ((long long)b * n.heads + head) * n.queries + q0;
+    // The second stage is free as yet.
+    float* sums = reinterpret_cast<float*>(wgmma_memory + 2 * Rows * D * 2 + 2 * TileBytes);
+    sum_delta<T, D>(
+        sums + warp * 16, p.delta + 2 * (first + warp * 16), p.lse + first + warp * 16,
+        at((const T*)p.d_o, p.do_strides, b, q0 + warp * 16, head), p.do_strides.row,
+        at((const T*)p.o, p.o_strides, b, q0 + warp * 16, head), p.o_strides.row, rows - warp * 16, n);
+    __syncwarp();
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int i = row + 8 * h;
+        bool inside = i < rows;
+        low[h] = inside ? max(starts[i], 0) : 0;
+        shift[h] = inside ? p.lse[first + i] * Log2E : 0.0f;
+        delta[h] = sums[i];
+        low_of_all = max(low_of_all, low[h]);
+    }
+    // From key `low_of_all` to `last` every row of the warp sees every key.
+    low_of_all = __reduce_max_sync(AllLanes, low_of_all);
+    int last = q0 + warp * 16;
+    const uint64_t q = tile_descriptor(q_tile), d_o = tile_descriptor(do_tile);
+
+    for (int stage = 0; key < end; key += Keys, stage ^= 1) {
+        wait_for_copies();
+        show_to_products();
+        __syncthreads();
+        const uint32_t k_tile = stages + stage * 2 * TileBytes, free = stages + (stage ^ 1) * 2 * TileBytes;
+        int next = key + Keys;
+        if (next < end) k.load(free, end - next), v.load(free + TileBytes, end - next);
+        float s[Keys / 8][4], ds[Keys / 8][4];
+        uint32_t gradients[Keys / 16][4];
+        hold(s);
+        hold(ds);
+        products_begin();
+        multiply_rows_async<T, D, Rows, Keys>(s, q, tile_descriptor(k_tile));
+        products_end();
+        multiply_rows_async<T, D, Rows, Keys>(ds, d_o, tile_descriptor(k_tile + TileBytes));
+        products_end();
+        wait_for_products<1>();
+        hold(s);
+#pragma unroll
+        for (int i = 0; i < Keys / 2; i++) s[i >> 2][i & 3] = exp2_fast(fmaf(s[i >> 2][i & 3], factor, -shift[i >> 1 & 1]));
+        if (key < low_of_all || key + Keys - 1 > last) {
+            int column = key + (threadIdx.x & 3) * 2;
+#pragma unroll
+            for (int i = 0; i < Keys / 2; i++) {
+                // Also where lse is −∞, because such a query sees no key.
+                int h = i >> 1 & 1, at_key = column + (i >> 2) * 8 + (i & 1);
+                if (at_key < low[h] || at_key > last + (lane >> 2) + 8 * h) s[i >> 2][i & 3] = 0;
+            }
+        }
+        wait_for_products<0>();
+        hold(ds);
+#pragma unroll
+        for (int i = 0; i < Keys / 2; i++) ds[i >> 2][i & 3] = s[i >> 2][i & 3] * (ds[i >> 2][i & 3] - delta[i >> 1 & 1]);
+        pack_rows<T>(gradients, ds);
+        hold(dq);
+        hold(gradients);
+        products_begin();
+        multiply_add_async<T, D>(dq, gradients, tile_descriptor(k_tile));
+        products_end();
+        wait_for_products<0>();
+        hold(dq);
+        hold(gradients);
+    }
+
+    // The stages are free once everyone is here.
+    wait_for_copies();
+    __syncthreads();
+    T* buffer = (T*)(wgmma_memory + 2 * Rows * D * 2) + warp * 16 * TileStride<D>;
+    store_rows<T, D>(
+        buffer, dq, n.scale, n.scale, at((T*)p.dq, p.dq_strides, b, q0 + warp * 16, head), p.dq_strides.row, rows - warp * 16,
+        n.dimension, true);
+}
