@@ -30,7 +30,7 @@ source_hash() { for f in $(ls common/*.cuh "$1"/*.cu "$1"/*.cuh 2>/dev/null | LC
 # The native targets of an op. The instructions of one architecture alone are worth an image of its own where they are used.
 targets() {
     local newest=90
-    if [ -f "$1/wgmma.cuh" ]; then
+    if [ -z "${ARCHS:-}" ] && [ -f "$1/wgmma.cuh" ]; then
         case "$version" in
             11.*) echo "build.sh: nvcc $version knows no sm_90a: its image of $1 for 9.0 lacks the kernels with warpgroup products" >&2 ;;
             *) newest=90a ;;

@@ -9,7 +9,8 @@
 
 constexpr int PartColumns = 64, PartRowBytes = 128;
 
-// A descriptor for rows of 128 bytes, groups of 8 rows 1024 bytes apart: the low 14 bits are the address in 16 bytes.
+// A descriptor for rows of 128 bytes with that swizzle (bit 62), groups of 8 rows 1024 bytes apart (bits 32 to 45, in 16 bytes).
+// The low 14 bits are the address in 16 bytes; the field at bit 16 counts in other layouts only.
 __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address) {
     return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 16 | (address >> 4 & 0x3fff);
 }
@@ -32,7 +33,8 @@ template <int Pending> __device__ __forceinline__ void wait_for_products() {
 // What this thread wrote to shared memory becomes visible to products once a barrier has followed.
 __device__ __forceinline__ void show_to_products() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
-// Keeps the compiler from using accumulators before the wait.
+// Ties accumulators to this place in the program: nothing that uses them may move across, so that they stay alone in their
+// registers from products_begin to the wait. Without it the compiler serializes the products.
 template <int N> __device__ __forceinline__ void hold(float (&c)[N][4]) {
 #pragma unroll
     for (int n = 0; n < N; n++)
@@ -40,7 +42,7 @@ template <int N> __device__ __forceinline__ void hold(float (&c)[N][4]) {
         for (int e = 0; e < 4; e++) asm volatile("" : "+f"(c[n][e])::"memory");
 }
 
-// The same with first operands that products on their way read.
+// The same for first operands, which products on their way read.
 template <int N> __device__ __forceinline__ void hold(uint32_t (&p)[N][4]) {
 #pragma unroll
     for (int n = 0; n < N; n++)

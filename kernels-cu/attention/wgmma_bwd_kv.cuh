@@ -2,23 +2,21 @@
 // Shapes: as there; 16-byte accesses.  Dtypes: as there.  Arch: sm_90a
 // Algorithm: a warpgroup has 64 keys; tiles of queries and dO come by cp.async into two stages, one barrier a tile
 // Numerics, Aliasing: as attention_bwd_kv_d<D>
-// Versions: v1 116 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_kv_d64 takes 124; 152 µs at 4×1024, 32/8 heads, D 128
-//   (274); 1072 µs at 2×4096 (1976) (H200, 2026-11-27). At D 64 registers are its bound: with 128 a thread, so that four warpgroups
-//   fit, the compiler lets no products overlap
+// Versions: v1 118 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_kv_d64 takes 124; 154 µs at 4×1024, 32/8 heads, D 128
+//   (274); 1126 µs at 2×4096 (1976) (H200, 2026-11-27). At D 64 registers are its bound, 176 a thread. Tried there: blocks of 64 keys
+//   in 168, 108 µs, but 14% slower at 4,096 tokens; 128 registers, where the compiler lets no products overlap, 116 µs
 #pragma once
 #include "tiles.cuh"
 #include "wgmma.cuh"
 
 template <typename T, int D> __device__ __forceinline__ void attention_backward_kv_wgmma(const AttentionBackwardParams& p) {
     constexpr int Keys = WgmmaKeys, Threads = 2 * Keys, Queries = WgmmaRows, TileBytes = Queries * D * 2;
-    // A stage: queries, dO, (lse·log2(e), delta) and first key of each.
-    constexpr int StageBytes = 2 * TileBytes + Queries * 16;
     extern __shared__ __align__(1024) unsigned char wgmma_memory[];
     const uint32_t k_tile = shared_address(wgmma_memory), v_tile = k_tile + Keys * D * 2, stages = v_tile + Keys * D * 2;
+    // Behind the tiles, for both stages: (lse·log2(e), delta) and first key of each query.
     float* const statistics = reinterpret_cast<float*>(wgmma_memory + 2 * Keys * D * 2 + 4 * TileBytes);
     int* const first_keys = reinterpret_cast<int*>(statistics + 4 * Queries);
     int* const ends = first_keys + 2 * Queries;
-    static_assert(StageBytes % 16 == 0, "16-byte accesses");
 
     const AttentionShape& n = p.shape;
     TileOfHead place(blockIdx.x, n.batch, n.key_heads);
@@ -136,7 +134,7 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
         hold(gradients);
     }
 
-    // A warp's rows of the two key tiles, as padded rows, lie in the stages and the tiles, which are free once everyone is here.
+    // All shared memory is free once everyone is here.
     wait_for_copies();
     __syncthreads();
     T* buffer = (T*)wgmma_memory + warp * 16 * TileStride<D>;

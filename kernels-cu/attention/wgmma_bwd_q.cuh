@@ -2,8 +2,8 @@
 // Shapes: as there; 16-byte accesses.  Dtypes: as there.  Arch: sm_90a
 // Algorithm: as in attention_fwd_wgmma, with two products for ds
 // Numerics, Aliasing: as attention_bwd_q_d<D>
-// Versions: v1 78 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_q_d64 takes 122; 175 µs at 4×1024, 32/8 heads, D 128
-//   (253); 874 µs at 2×4096 (1468) (H200, 2026-11-27)
+// Versions: v1 75 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_q_d64 takes 122; 167 µs at 4×1024, 32/8 heads, D 128
+//   (253); 780 µs at 2×4096 (1468) (H200, 2026-11-27)
 #pragma once
 #include "attention_bwd_q.cuh"
 #include "wgmma.cuh"

@@ -4,9 +4,9 @@
 // Algorithm: a block is a warpgroup and has 64 queries; several blocks of a multiprocessor hide each other's waits. K and V tiles
 //   of 64 keys come by cp.async into two stages, one barrier a tile; products read their operands in shared memory, P in registers
 // Numerics, Aliasing: as attention_fwd_d<D>
-// Versions: v1 56 µs, 306 TFLOP/s, at 8×1024, 16 heads, D 64, causal, where attention_fwd_d64 takes 77; 107 µs, 321 TFLOP/s, at 4×1024,
-//   32/8 heads, D 128 (132); 630 µs, 436 TFLOP/s, at 2×4096 (837) (H200, 2026-11-27). Blocks of two warpgroups: 62, 120 and 715 µs;
-//   tiles of 128 keys: 63, 158 and 893 µs
+// Versions: v1 55 µs, 313 TFLOP/s, at 8×1024, 16 heads, D 64, causal, where attention_fwd_d64 takes 77; 103 µs, 334 TFLOP/s, at 4×1024,
+//   32/8 heads, D 128 (132); 603 µs, 456 TFLOP/s, at 2×4096 (837) (H200, 2026-11-27). Tried: blocks of two warpgroups, 62, 120 and
+//   715 µs; tiles of 128 keys, 63, 158 and 893 µs; the next tile's scores formed during this one's weighing, 59, 104 and 640 µs
 #pragma once
 #include "tiles.cuh"
 #include "wgmma.cuh"

@@ -55,6 +55,16 @@ public class KernelsCommandTests
     }
 
     [Fact]
+    public void Kernels_of_one_architecture_alone_are_read_from_its_image()
+    {
+        KernelEntry[] native = [.. KernelEntry.Of("attention").Where(static entry => entry.IsNative)];
+        Assert.Contains(new KernelEntry("attention", "attention_fwd_wgmma_d64_bf16", 0, "", "sm_90a"), native);
+        Assert.All(native, static entry => Assert.Contains("_wgmma_", entry.Name, StringComparison.Ordinal));
+        Assert.DoesNotContain(KernelEntry.Of("rmsnorm"), static entry => entry.IsNative);
+        Assert.Equal(["a", "b_c"], KernelEntry.NamesIn("x\0.text.b_c\0.text\0.rel.text.d\0.text.a\0"u8));
+    }
+
+    [Fact]
     public void The_manifest_describes_every_image() =>
         Assert.Equal(KernelImages.Names, KernelManifest.Read().Select(i => i.Image).Order(StringComparer.Ordinal));
 }
