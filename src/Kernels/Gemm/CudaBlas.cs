@@ -82,7 +82,7 @@ public sealed unsafe class CudaBlas
         {
             if (!_plans.TryGetValue(problem, out plan))
             {
-                plan = Plan(problem);
+                plan = Plan(problem, a, b, beta == 0 ? c : 0, operand);
             }
         }
 
@@ -118,7 +118,7 @@ public sealed unsafe class CudaBlas
         $"cuBLASLt: {call.Split('(')[0].Split('.')[^1]} failed with {Marshal.PtrToStringUTF8((nint)CublasLt.cublasLtGetStatusString(status))} ({status})" +
         (status == CublasLt.ExecutionFailed ? $"; work queued earlier may be to blame: set {CudaDevice.SynchronizeVariable}=1 to find the kernel" : ""));
 
-    private GemmPlan? Plan(in GemmProblem problem)
+    private GemmPlan? Plan(in GemmProblem problem, nint a, nint b, nint c, nint operand)
     {
         var plan = new GemmPlan(problem);
         if (_file.TryGet(problem, out GemmAlgorithm known))
@@ -144,7 +144,7 @@ public sealed unsafe class CudaBlas
             return plan;
         }
 
-        if (measurable && Fastest(plan, candidates) is { } best)
+        if (measurable && Fastest(plan, candidates, a, b, c, operand) is { } best)
         {
             plan.Algorithm = _file.Add(problem, best.Algorithm, best.Microseconds);
             Measured++;
@@ -154,17 +154,17 @@ public sealed unsafe class CudaBlas
         return plan;
     }
 
-    // Times every candidate on scratch memory: the real result may be an operand of what comes next, or be accumulated into.
-    private (GemmAlgorithm Algorithm, double Microseconds)? Fastest(GemmPlan plan, GemmCandidate[] candidates)
+    // Times every candidate on the real operands, whose numbers decide what power a product takes, and into the real result, which
+    // is written again afterwards. A result that is added to (c is 0 then) is replaced by scratch memory.
+    private (GemmAlgorithm Algorithm, double Microseconds)? Fastest(
+        GemmPlan plan, GemmCandidate[] candidates, nint a, nint b, nint c, nint operand)
     {
         const int Rounds = 3;
         GemmProblem p = plan.Problem;
         try
         {
-            using Tensor a = Scratch(p.Type, p.TransA ? p.K : p.M, p.StrideA, p.Batch, p.BatchStrideA);
-            using Tensor b = Scratch(p.Type, p.TransB ? p.N : p.K, p.StrideB, p.Batch, p.BatchStrideB);
-            using Tensor c = Scratch(p.ResultType, p.M, p.StrideC, p.Batch, p.BatchStrideC);
-            using Tensor operand = Scratch(p.ResultType, p.StrideOperand == 0 ? 1 : p.M, p.StrideOperand == 0 ? p.N : p.StrideOperand, 1, 0);
+            using Tensor? scratch = c == 0 ? Scratch(p) : null;
+            nint result = scratch?.Pointer ?? c;
             using var start = new CudaEvent(timing: true);
             using var end = new CudaEvent(timing: true);
             var best = new double[candidates.Length];
@@ -175,7 +175,7 @@ public sealed unsafe class CudaBlas
                 {
                     start.Record(_device.Stream);
                     int status = plan.Launch(
-                        _handle, candidates[i].Algorithm, (void*)a.Pointer, (void*)b.Pointer, (void*)c.Pointer, (void*)operand.Pointer, 1, 0,
+                        _handle, candidates[i].Algorithm, (void*)a, (void*)b, (void*)result, (void*)operand, 1, 0,
                         (void*)_workspace, WorkspaceBytes, _device.Stream.Handle);
                     end.Record(_device.Stream);
                     end.Synchronize();
@@ -202,10 +202,9 @@ public sealed unsafe class CudaBlas
         }
     }
 
-    // Zeros: what the numbers are matters little for a comparison, and NaN bits from old memory could.
-    private Tensor Scratch(DType dtype, long rows, long stride, int batch, long batchStride)
+    private Tensor Scratch(in GemmProblem p)
     {
-        long elements = ((batch - 1) * batchStride) + (rows * stride);
-        return Tensor.Zeros([checked((int)((elements + 63) / 64)), 64], dtype, _device);
+        long elements = ((p.Batch - 1) * p.BatchStrideC) + (p.M * p.StrideC);
+        return Tensor.Empty([checked((int)((elements + 63) / 64)), 64], p.ResultType, _device);
     }
 }
