@@ -1,22 +1,32 @@
-// crossentropy_fwd — losses[r] = log Σⱼ exp(x[r,j]) − x[r,label]; dx[r,j] = (softmax(x[r])[j] − [j = label])·scale
+// crossentropy_fwd, crossentropy_long — losses[r] = log Σⱼ exp(x[r,j]) − x[r,label]; dx[r,j] = (softmax(x[r])[j] − [j = label])·scale
 // Shapes: x, dx [R,V] with row strides; labels I32 [R]; losses [R] f32; scale by value or f32 [1].  Any alignment
 // Dtypes: x and dx each f32 | bf16 | f16; computes in f32.  Arch: sm_80+
 // Bytes: R·V·(e + e') with a gradient, R·V·e without.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: one block a row.  Pass 1 takes maximum and sum in one read: each thread scales what it has summed when its
 //   maximum rises (Milakov and Gimelshein, 2018, arXiv:1805.02867), then the block joins them.  Pass 2 writes the gradient.
-//   Between them the row stays in shared memory, where it comes by cp.async, all of it at once, or as much as has room; pass 2
-//   reads only the rest again.  16-byte accesses from the first aligned element on, single ones before and after
-// Numerics: fixed reduction order by V and alignment alone, deterministic.  A label of −100 gives loss 0 and a gradient of zeros;
-//   any other label outside 0 … V − 1 gives NaN in both.  Aliasing: dx may be x
+//   Between them the row stays in shared memory, where it comes by cp.async, all of it at once, or as much as has room. Of rows
+//   that do not fit, crossentropy_long keeps 128 KB more in the registers of half the threads. Pass 2 reads only the rest again,
+//   the end first, which is what the L2 cache has got last; what passes by once is marked as the first to leave that cache.
+//   16-byte accesses from the first aligned element on, single ones before and after
+// Numerics: fixed reduction order by V and alignment alone, whatever is kept; deterministic.  A label of −100 gives loss 0 and a
+//   gradient of zeros; any other label outside 0 … V − 1 gives NaN in both.  Aliasing: dx may be x
 // Versions: v1 read the row twice, the second time from beyond the L2 cache, which the rows of all blocks overflow: 59% of copy
-//   for 2048 × 50257 from f32 to bf16 (H200); v2 95% there, 71% for 128256, of which 38% stay in shared memory (H100, 2026-11-27)
+//   for 2048 × 50257 from f32 to bf16 (H200); v2 95% there, 71% for 128256, of which 38% stay in shared memory (H100, 2026-11-27);
+//   v3 there 69% stay in a multiprocessor, and the rest of all rows, 21 MB, has room in the L2 cache
 #include "../common/mma.cuh"
 #include "../common/reduce.cuh"
 
 constexpr int IgnoredLabel = -100;
-constexpr int kGroup = 4;    // packs that a thread adds at once, a block's size apart
-constexpr int kStages = 4;   // groups that a thread keeps at most
-constexpr int kThreads = 1024;
+constexpr int kGroup = 4;  // packs that a thread adds at once, a block's size apart
+
+// How much of a row a thread keeps at most: groups in shared memory, packs in registers.
+struct Short {
+    static constexpr int Threads = 1024, Stages = 4, Held = 0;
+};
+struct Long {
+    static constexpr int Threads = 512, Stages = 7, Held = 16;
+};
+static_assert(Long::Held % kGroup == 0, "whole groups");
 
 struct CrossEntropyParams {
     const void* x;
@@ -83,24 +93,57 @@ struct RunningSum {
     }
 };
 
-// Pack k and the next U − 1 at a distance of the block.
-template <typename T, int U> __device__ __forceinline__ void add_packs(RunningSum& running, const uint4* from, int k) {
-    uint4 raw[U];
-#pragma unroll
-    for (int u = 0; u < U; u++) raw[u] = from[k + u * (int)blockDim.x];
+template <typename T, int U> __device__ __forceinline__ void add_packs(RunningSum& running, const uint4 (&raw)[U]) {
     float v[U][Pack<T>::N];
 #pragma unroll
     for (int u = 0; u < U; u++) Pack<T>::load((const T*)&raw[u], v[u]);
     running.add(v);
 }
 
+// Pack k and the next ones at a distance of the block: the whole groups before `end`, several on their way at once, then what is
+// left there.
+template <typename T, int Groups> __device__ __forceinline__ void add_groups(RunningSum& running, const uint4* from, int k, int end) {
+    const int step = blockDim.x;
+    auto group = [&](int at, uint4(&raw)[kGroup]) {
+#pragma unroll
+        for (int u = 0; u < kGroup; u++) raw[u] = from[at + u * step];
+    };
+    for (; Groups > 1 && k + (Groups * kGroup - 1) * step < end; k += Groups * kGroup * step) {
+        uint4 raw[Groups][kGroup];
+#pragma unroll
+        for (int g = 0; g < Groups; g++) group(k + g * kGroup * step, raw[g]);
+#pragma unroll
+        for (int g = 0; g < Groups; g++) add_packs<T>(running, raw[g]);
+    }
+    for (; k + (kGroup - 1) * step < end; k += kGroup * step) {
+        uint4 raw[kGroup];
+        group(k, raw);
+        add_packs<T>(running, raw);
+    }
+    for (; k < end; k += step) {
+        const uint4 raw[1] = {from[k]};
+        add_packs<T>(running, raw);
+    }
+}
+
+// 16 bytes to shared memory that are not asked for again: the L2 cache may let them go first.
+__device__ __forceinline__ void copy_once_16(void* to, const void* from) {
+    asm volatile("{\n"
+                 ".reg .b64 policy;\n"
+                 "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+                 "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, policy;\n"
+                 "}\n" ::"r"(shared_address(to)), "l"(from));
+}
+
 // A row: columns up to `head` and from `head` + N·`packs` on by themselves, between them whole packs, of which the first `kept`
-// have a copy in shared memory.
-template <typename T> struct Row {
+// have a copy in shared memory, the next ones in registers: the thread's i-th is number `kept` + threadIdx.x + i·blockDim.x.
+template <typename T, typename Kind> struct Row {
     static constexpr int N = Pack<T>::N;
+    static constexpr bool IsLong = Kind::Held > 0;
     const T* x;
     uint4* keep;
     int columns, head, packs, kept;
+    uint4 held[IsLong ? Kind::Held : 1];
 
     __device__ __forceinline__ Row(const T* x, int columns, int kept) : x(x), keep(dynamic_shared<uint4>()), columns(columns) {
         head = unaligned_head(x, columns);
@@ -110,46 +153,65 @@ template <typename T> struct Row {
 
     __device__ __forceinline__ const uint4* body() const { return (const uint4*)(x + head); }
 
-    // Sends for what is kept, a group a stage.
-    __device__ __forceinline__ void start() const {
-        if (kept == 0) return;
-#pragma unroll
-        for (int s = 0; s < kStages; s++) {
-#pragma unroll
-            for (int u = 0; u < kGroup; u++) {
-                const int k = threadIdx.x + (s * kGroup + u) * (int)blockDim.x;
-                if (k < kept) copy_async_16(keep + k, body() + k, true);
-            }
-            commit_copies();
-        }
-    }
-
-    template <int Stage> __device__ __forceinline__ void add_stage(RunningSum& running) const {
-        wait_for_groups<kStages - 1 - Stage>();
+    // Sends for what is kept, a group a stage, and for what is held.
+    __device__ __forceinline__ void start() {
         const int step = blockDim.x;
-        int k = threadIdx.x + Stage * kGroup * step;
-        if (k + (kGroup - 1) * step < kept) {
-            add_packs<T, kGroup>(running, keep, k);
-            return;
+        if (kept > 0) {
+#pragma unroll
+            for (int s = 0; s < Kind::Stages; s++) {
+#pragma unroll
+                for (int u = 0; u < kGroup; u++) {
+                    const int k = threadIdx.x + (s * kGroup + u) * step;
+                    if (k < kept) {
+                        if (IsLong) copy_once_16(keep + k, body() + k);
+                        else copy_async_16(keep + k, body() + k, true);
+                    }
+                }
+                commit_copies();
+            }
         }
-        for (; k < kept; k += step) add_packs<T, 1>(running, keep, k);
+#pragma unroll
+        for (int i = 0; i < Kind::Held; i++) {
+            const int k = kept + threadIdx.x + i * step;
+            if (k < packs) held[i] = __ldcs(body() + k);
+        }
     }
 
-    // Each thread adds its packs in their order, in the same groups whether they are kept or not.
+    template <int Stage> __device__ __forceinline__ void add_kept(RunningSum& running) const {
+        if constexpr (Stage < Kind::Stages) {
+            wait_for_groups<Kind::Stages - 1 - Stage>();
+            const int from = Stage * kGroup * (int)blockDim.x;
+            add_groups<T, 1>(running, keep, from + threadIdx.x, min(kept, from + kGroup * (int)blockDim.x));
+            add_kept<Stage + 1>(running);
+        }
+    }
+
+    __device__ __forceinline__ void add_held(RunningSum& running) const {
+        const int step = blockDim.x;
+#pragma unroll
+        for (int i = 0; i < Kind::Held; i += kGroup) {
+            const int k = kept + threadIdx.x + i * step;
+            if (k + (kGroup - 1) * step < packs) {
+                const uint4 raw[kGroup] = {held[i], held[i + 1], held[i + 2], held[i + 3]};
+                add_packs<T>(running, raw);
+                continue;
+            }
+#pragma unroll
+            for (int u = 0; u < kGroup - 1; u++) {
+                const uint4 raw[1] = {held[i + u]};
+                if (k + u * step < packs) add_packs<T>(running, raw);
+            }
+        }
+    }
+
+    // Each thread adds its packs in their order, in the same groups wherever they are kept.
     __device__ __forceinline__ RunningSum sum() const {
         RunningSum running;
         if ((int)threadIdx.x < head) running.add(to_float(x[threadIdx.x]));
-        if (kept > 0) {
-            static_assert(kStages == 4, "");
-            add_stage<0>(running);
-            add_stage<1>(running);
-            add_stage<2>(running);
-            add_stage<3>(running);
-        }
-        const int step = blockDim.x;
-        int k = kept + threadIdx.x;
-        for (; k + (kGroup - 1) * step < packs; k += kGroup * step) add_packs<T, kGroup>(running, body(), k);
-        for (; k < packs; k += step) add_packs<T, 1>(running, body(), k);
+        if (kept > 0) add_kept<0>(running);
+        add_held(running);
+        // f32 needs few registers beside the raw packs.
+        add_groups<T, IsLong && sizeof(T) == 4 ? 2 : 1>(running, body(), kept + Kind::Held * (int)blockDim.x + threadIdx.x, packs);
         const int tail = head + packs * N + threadIdx.x;
         if (tail < columns) running.add(to_float(x[tail]));
         return running;
@@ -172,15 +234,19 @@ template <typename T, int W> __device__ __forceinline__ void load_columns(const 
     }
 }
 
-template <typename G, int W> __device__ __forceinline__ void store_columns(G* dx, const float (&v)[W]) {
+// 16 bytes, or 8, at a time; `Once`: they are not read again soon.
+template <bool Once, typename G, int W> __device__ __forceinline__ void store_columns(G* dx, const float (&v)[W]) {
+    auto store = [](auto* to, auto words) {
+        if (Once) __stcs(to, words);
+        else *to = words;
+    };
+    if constexpr (sizeof(G) == 4) {
 #pragma unroll
-    for (int j = 0; j < W; j += Pack<G>::N) {
-        if constexpr (sizeof(G) == 4) {
-            *(float4*)(dx + j) = make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]);
-        } else {
-            *(uint4*)(dx + j) = make_uint4(pack2<G>(v[j], v[j + 1]), pack2<G>(v[j + 2], v[j + 3]), pack2<G>(v[j + 4], v[j + 5]),
-                                           pack2<G>(v[j + 6], v[j + 7]));
-        }
+        for (int j = 0; j < W; j += 4) store((float4*)(dx + j), make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]));
+    } else if constexpr (W == 8) {
+        store((uint4*)dx, make_uint4(pack2<G>(v[0], v[1]), pack2<G>(v[2], v[3]), pack2<G>(v[4], v[5]), pack2<G>(v[6], v[7])));
+    } else {
+        store((uint2*)dx, make_uint2(pack2<G>(v[0], v[1]), pack2<G>(v[2], v[3])));
     }
 }
 
@@ -198,15 +264,17 @@ template <typename G> struct Softmax {
 };
 
 // Stores are aligned; loads are when x and dx are out of step by whole packs only.
-template <typename T, typename G>
-__device__ __forceinline__ void write_gradient(const Row<T>& row, G* dx, float max, float factor, int label, float at_label, float scale) {
-    constexpr int W = Pack<T>::N > Pack<G>::N ? Pack<T>::N : Pack<G>::N, U = 16 / W;
+template <typename T, typename Kind, typename G>
+__device__ __forceinline__ void write_gradient(
+    const Row<T, Kind>& row, G* dx, float max, float factor, int label, float at_label, float scale) {
+    constexpr int N = Pack<T>::N, W = N > Pack<G>::N ? N : Pack<G>::N, U = 16 / W;
+    constexpr bool Once = row.IsLong;
     const Softmax<G> softmax(max, factor);
     const int columns = row.columns, head = unaligned_head(dx, columns), units = (columns - head) / W, step = blockDim.x;
     const bool aligned = aligned16(row.x + head);
     // Shared memory and the row's packs are aligned alike.
     const T* keep = (const T*)row.keep;
-    const int kept = row.kept * Pack<T>::N;
+    const int kept = row.kept * N;
     auto load = [&](int k, float(&v)[W]) {
         const int c = head + k * W, at = c - row.head;
         if (at >= 0 && at + W <= kept) load_columns<T, W>(keep + at, aligned, v);
@@ -215,29 +283,56 @@ __device__ __forceinline__ void write_gradient(const Row<T>& row, G* dx, float m
     auto store = [&](int k, float(&v)[W]) {
 #pragma unroll
         for (int i = 0; i < W; i++) v[i] = softmax.of(v[i]);
-        store_columns<G, W>(dx + head + k * W, v);
+        store_columns<Once>(dx + head + k * W, v);
+    };
+    // The units from the last one on down.
+    auto write = [&](int from, int to) {
+        auto own = [&](int end) { return (end - (int)threadIdx.x + step - 1) / step; };
+        int j = own(to);
+        const int first = own(from);
+        auto unit = [&](int i) { return (int)threadIdx.x + i * step; };
+        for (; j - U >= first; j -= U) {
+            float v[U][W];
+#pragma unroll
+            for (int u = 0; u < U; u++) load(unit(j - 1 - u), v[u]);
+#pragma unroll
+            for (int u = 0; u < U; u++) store(unit(j - 1 - u), v[u]);
+        }
+        for (; j > first; j--) {
+            float v[W];
+            load(unit(j - 1), v);
+            store(unit(j - 1), v);
+        }
     };
     auto single = [&](int c) { dx[c] = from_float<G>(softmax.of(to_float(row.x[c]))); };
     if ((int)threadIdx.x < head) single(threadIdx.x);
-    int k = threadIdx.x;
-    for (; k + (U - 1) * step < units; k += U * step) {
-        float v[U][W];
-#pragma unroll
-        for (int u = 0; u < U; u++) load(k + u * step, v[u]);
-#pragma unroll
-        for (int u = 0; u < U; u++) store(k + u * step, v[u]);
-    }
-    for (; k < units; k += step) {
-        float v[W];
-        load(k, v);
-        store(k, v);
-    }
     const int tail = head + units * W + threadIdx.x;
     if (tail < columns) single(tail);
-    // Once more the label's element, by the thread that has written it without its −1; a block's size is a power of two.
-    const int unit = (label - head) / W;
-    const int owner = label < head ? label : unit < units ? unit & (step - 1) : label - (head + units * W);
-    if ((int)threadIdx.x == owner && (unsigned)label < (unsigned)columns) dx[label] = from_float<G>(softmax.of(at_label) - scale);
+    if (Once && head == row.head) {
+        // Packs and units begin together, and so do the parts of the row.
+        const int from = min(kept / W, units), to = min((kept + Kind::Held * step * N) / W, units);
+        write(to, units);
+#pragma unroll
+        for (int i = 0; i < Kind::Held; i++) {
+            const int k = row.kept + threadIdx.x + i * step;
+            if (k < to * (W / N)) {
+                uint4 raw = row.held[i];
+                // Unpacked again: as floats, kept from pass 1, they would not fit.
+                asm volatile("" : "+r"(raw.x), "+r"(raw.y), "+r"(raw.z), "+r"(raw.w));
+                float v[N];
+                Pack<T>::load((const T*)&raw, v);
+#pragma unroll
+                for (int n = 0; n < N; n++) v[n] = softmax.of(v[n]);
+                store_columns<Once>(dx + head + k * N, v);
+            }
+        }
+        write(0, from);
+    } else {
+        write(0, units);
+    }
+    // Once more the label's element, when it has been written without its −1.
+    __syncthreads();
+    if (threadIdx.x == 0 && (unsigned)label < (unsigned)columns) dx[label] = from_float<G>(softmax.of(at_label) - scale);
 }
 
 // Zero is all bits clear in every dtype: B is an integer of its size.
@@ -253,7 +348,7 @@ template <typename B> __device__ __forceinline__ void write_zeros(B* dx, int col
 
 // The block's maximum and Σ exp(x − maximum), for each thread. One barrier: behind it all have read the row.
 __device__ __forceinline__ RunningSum join(const RunningSum& mine) {
-    __shared__ float maxima[kThreads / 32], sums[kThreads / 32];
+    __shared__ float maxima[Short::Threads / 32], sums[Short::Threads / 32];
     const int lane = threadIdx.x & 31, warps = blockDim.x >> 5;
     RunningSum all;
     all.max = warp_max(mine.max);
@@ -267,9 +362,9 @@ __device__ __forceinline__ RunningSum join(const RunningSum& mine) {
 }
 
 // head and tail are shorter than a warp, and a block has at least one.
-template <typename T> __device__ void crossentropy_forward(const CrossEntropyParams& p) {
+template <typename T, typename Kind> __device__ __forceinline__ void crossentropy(const CrossEntropyParams& p) {
     const long long row = blockIdx.x, at = row * p.dx_stride;
-    const Row<T> x((const T*)p.x + row * p.x_stride, p.columns, p.kept);
+    Row<T, Kind> x((const T*)p.x + row * p.x_stride, p.columns, p.kept);
     x.start();
     const int label = p.labels[row];
     if (label == IgnoredLabel) {
@@ -294,4 +389,8 @@ template <typename T> __device__ void crossentropy_forward(const CrossEntropyPar
     else write_gradient(x, (f16*)p.dx + at, all.max, factor, label, at_label, scale);
 }
 
-ENGINE_KERNEL(crossentropy_fwd, CrossEntropyParams, kThreads, crossentropy_forward)
+template <typename T> __device__ void short_row(const CrossEntropyParams& p) { crossentropy<T, Short>(p); }
+template <typename T> __device__ void long_row(const CrossEntropyParams& p) { crossentropy<T, Long>(p); }
+
+ENGINE_KERNEL(crossentropy_fwd, CrossEntropyParams, Short::Threads, short_row)
+ENGINE_KERNEL(crossentropy_long, CrossEntropyParams, Long::Threads, long_row)

@@ -1,67 +1,21 @@
-// merge_apply's blocks, which walk over the tiles: while one is worked on, the next one's factors and W are on their way, and the
-// search for its matrix is done. Factors have two places in turn. W has one: a thread's slots are its own, so that they can be
-// filled again as soon as it has read them, without a barrier; the next W has the next tile's wait for factors and its Δ to arrive.
+// merge_apply, and merge_apply_slice, which is it where no matrix has more than one slice of factors: Δ is then the one slice's sums
+// and need not be held while others are added. A thread forms it for half its pieces at a time, so that registers are left for a
+// third block.
 #pragma once
 #include "tile.cuh"
 
-constexpr int ApplySliceQuads = (DeltaRows + DeltaTile<bf16>::Columns) * DeltaItemQuads;
-constexpr int ApplyFactorQuads = 2 * ApplySliceQuads;
-static_assert((ApplyFactorQuads + DeltaTileQuads) * 16 == 80 << 10, "DeltaFactors.WalkSharedBytes; two blocks have room in 164 KB");
+constexpr int HalfPieces = DeltaPieces / 2;
 
-// Begins to copy a slice of a tile's factors, or nothing where it has none or m is null; one group of copies either way. The dtype
-// is looked at while running: neighbouring tiles may differ in it.
-__device__ __forceinline__ void fetch_slice(const MergeMatrix* m, int tile, int slice, uint4* to) {
-    if (m && slice < m->factors.slices) {
-        const int in_matrix = tile - m->first_tile, down = in_matrix / m->tiles_across, across = in_matrix - down * m->tiles_across;
-        const int columns = m->type == F32 ? DeltaTile<float>::Columns : DeltaTile<bf16>::Columns;
-        delta_fetch(m->factors, down * DeltaRows, across * columns, columns, slice, to);
-    }
-    commit_copies();
-}
-
-// The same for the thread's pieces of W.
-__device__ __forceinline__ void fetch_pieces(const MergeMatrix* m, int tile, uint4* pieces) {
-    if (m && m->type == F32) tile_of<float>(*m, hidden(tile)).fetch(pieces);
-    else if (m) tile_of<bf16>(*m, hidden(tile)).fetch(pieces);  // f16 lies as bf16 does
-    commit_copies();
-}
-
-// Merges a tile whose first slice is on its way to place `turn`, and behind it W to the slots, and leaves the next tile so; its
-// matrix is null where there is none. Δ comes about as in delta_tile.
-template <typename T>
-__device__ __forceinline__ void apply_tile(
-    const MergeMatrix& m, int tile, const MergeMatrix* next_matrix, int next, uint4* shared, int& turn) {
-    using D = DeltaTile<T>;
+// W + Δ of the thread's pieces from `first` on, to memory.
+template <typename T, int Count>
+__device__ __forceinline__ void add_delta(
+    const MergeMatrix& m, int tile, const float (&delta)[Count][DeltaTile<T>::N], int first, uint4* pieces) {
     using W = Word<T>;
     constexpr int H = W::H;
-    uint4* pieces = shared + ApplyFactorQuads;
-    float delta[DeltaPieces][D::N];
+    const uint4* own = DeltaTile<T>::slots(pieces) + first * DeltaThreads;
+    Words results[Count];
 #pragma unroll
-    for (int i = 0; i < DeltaPieces; i++)
-#pragma unroll
-        for (int n = 0; n < D::N; n++) delta[i][n] = 0;
-    int slice = 0;
-#pragma unroll 1
-    do {
-        // For the first slice W need not have arrived; the others were asked for after it.
-        if (slice == 0) wait_for_groups<1>();
-        else wait_for_copies();
-        // This slice is there for all, and all are done with the one before, in whose place the next one goes.
-        __syncthreads();
-        const uint4* factors = shared + turn * ApplySliceQuads;
-        turn ^= 1;
-        slice++;
-        const bool last = slice >= m.factors.slices;
-        fetch_slice(last ? next_matrix : &m, last ? next : tile, last ? 0 : slice, shared + turn * ApplySliceQuads);
-        if (slice <= m.factors.slices) delta_multiply<T>(factors, delta);
-    } while (slice < m.factors.slices);
-
-    // Behind W only the next tile's slice was asked for.
-    wait_for_groups<1>();
-    const uint4* own = D::slots(pieces);
-    Words results[DeltaPieces];
-#pragma unroll
-    for (int i = 0; i < DeltaPieces; i++) {
+    for (int i = 0; i < Count; i++) {
         const Words words = words_of(own[i * DeltaThreads]);
 #pragma unroll
         for (int c = 0; c < 4; c++) {
@@ -72,36 +26,81 @@ __device__ __forceinline__ void apply_tile(
             results[i].w[c] = W::join(x);
         }
     }
-    // The stores need all that the slots held: behind them the slots are free.
-    store_tile(tile_of<T>(m, hidden(tile)), results, pieces);
-    asm volatile("" ::: "memory");
-    fetch_pieces(next_matrix, next, pieces);
+    store_pieces(tile_of<T>(m, hidden(tile)), results, first, pieces);
 }
 
-// The block's tiles are blockIdx.x, blockIdx.x + gridDim.x, …; which block has which shows in no result.
-__device__ __forceinline__ void apply_tiles(const MergeTable& table, int tiles) {
-    __shared__ FoundMatrix found[2];
-    uint4* shared = dynamic_shared<uint4>();
-    int place = 0, turn = 0, tile = blockIdx.x;
-    find_matrix(table, table.matrices, tile, found[0]);
-    fetch_slice(&found[0].matrix, tile, 0, shared);
-    fetch_pieces(&found[0].matrix, tile, shared + ApplyFactorQuads);
-#pragma unroll 1
-    while (tile < tiles) {
-        const MergeMatrix& m = found[place].matrix;
-        const int next = tile + gridDim.x;
-        const MergeMatrix* next_matrix = nullptr;
-        if (next < tiles) {
-            // The search's barrier is behind everybody's work on the matrix before this one, whose place it takes.
-            if (next - m.first_tile >= (m.rows + DeltaRows - 1) / DeltaRows * m.tiles_across) {
-                find_matrix(table, found[place].entry, next, found[place ^ 1]);
-                place ^= 1;
-            }
-            next_matrix = &found[place].matrix;
+template <typename T> __device__ __forceinline__ void apply_tile(const MergeMatrix& m, int tile, uint4* shared) {
+    uint4* pieces = shared + DeltaFactorQuads;
+    float delta[DeltaPieces][DeltaTile<T>::N];
+    delta_tile<T>(m.factors, [&] { return tile_of<T>(m, hidden(tile)); }, shared, pieces, delta);
+    add_delta<T>(m, tile, delta, 0, pieces);
+}
+
+// Δ of the thread's pieces from HalfPieces·half on, as delta_multiply would form it.
+template <typename T>
+__device__ __forceinline__ void multiply_half(const uint4* factors, int half, float (&delta)[HalfPieces][DeltaTile<T>::N]) {
+    constexpr int Parts[6][2] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
+    const int thread = hidden(threadIdx.x), warp = thread / 32;
+    const uint4* left = factors + thread % 32 + (warp / 2 * 2 + half) * DeltaUnitQuads;
+    const uint4* right = factors + thread % 32 + DeltaRows * DeltaItemQuads + warp % 2 * (DeltaTile<T>::N / 2 * DeltaUnitQuads);
+    uint4 l[3];
+#pragma unroll
+    for (int p = 0; p < 3; p++) l[p] = left[p * 32];
+#pragma unroll
+    for (int j = 0; j < DeltaTile<T>::N / 2; j++) {
+        uint32_t r[3][4];
+#pragma unroll
+        for (int p = 0; p < 3; p++) {
+            const uint4 v = right[j * DeltaUnitQuads + 32 * p];
+            r[p][0] = v.x, r[p][1] = v.y, r[p][2] = v.z, r[p][3] = v.w;
         }
-        if (m.type == BF16) apply_tile<bf16>(m, tile, next_matrix, next, shared, turn);
-        else if (m.type == F16) apply_tile<f16>(m, tile, next_matrix, next, shared, turn);
-        else apply_tile<float>(m, tile, next_matrix, next, shared, turn);
-        tile = next;
+        float even[4] = {}, odd[4] = {};
+#pragma unroll
+        for (int k = 0; k < 6; k++) {
+            mma<bf16>(even, r[Parts[k][1]], l[Parts[k][0]].x, l[Parts[k][0]].y);
+            mma<bf16>(odd, r[Parts[k][1]], l[Parts[k][0]].z, l[Parts[k][0]].w);
+        }
+        // The sum with 0, which the other passes begin with, makes +0 of −0.
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            delta[c % 2 * 2][2 * j + c / 2] = __fadd_rn(0, even[c]);
+            delta[c % 2 * 2 + 1][2 * j + c / 2] = __fadd_rn(0, odd[c]);
+        }
     }
+}
+
+template <typename T> __device__ __forceinline__ void apply_tile_of_slice(const MergeMatrix& m, int tile, uint4* shared) {
+    using D = DeltaTile<T>;
+    uint4* pieces = shared + DeltaFactorQuads;
+    {
+        const DeltaTile<T> t = tile_of<T>(m, hidden(tile));
+        if (m.factors.slices > 0) delta_fetch(m.factors, t.row, t.left, D::Columns, 0, shared);
+        commit_copies();
+        t.fetch(pieces);
+        commit_copies();
+    }
+    // W need not have arrived for the first half's Δ.
+    wait_for_groups<1>();
+    __syncthreads();
+#pragma unroll 1
+    for (int half = 0; half < 2; half++) {
+        float delta[HalfPieces][D::N] = {};
+        if (m.factors.slices > 0) multiply_half<T>(shared, half, delta);
+        wait_for_copies();
+        add_delta<T>(m, tile, delta, half * HalfPieces, pieces);
+    }
+}
+
+template <bool OneSlice> __device__ __forceinline__ void apply(const MergeTable& table) {
+    uint4* shared = dynamic_shared<uint4>();
+    const int tile = blockIdx.x;
+    const MergeMatrix& m = matrix_of(table, tile);
+    auto run = [&](auto type) {
+        using T = decltype(type);
+        if constexpr (OneSlice) apply_tile_of_slice<T>(m, tile, shared);
+        else apply_tile<T>(m, tile, shared);
+    };
+    if (m.type == BF16) run(bf16());
+    else if (m.type == F16) run(f16());
+    else run(float());
 }

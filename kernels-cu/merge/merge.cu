@@ -1,4 +1,5 @@
 // merge_apply — W ← round(W + Δ), Δ = Σ scale·B·A (common/delta.cuh), for all matrices of a table in one launch
+// merge_apply_slice — the same, bit for bit, where no matrix has more than one slice of factors: one adapter of rank 16 at most
 // merge_exact — the same, and per tile of 128 rows × 256 bytes the elements that round(W′ − Δ) does not bring back
 // merge_undo — W ← round(W′ − Δ), then those elements;  merge_pack — all factors, in one launch
 // Shapes: W [R,C] with a row stride; any alignment (16-byte accesses where it allows); factors packed, see delta.cuh
@@ -8,9 +9,8 @@
 //   110 cycles of a quarter of a multiprocessor. 16 ranks take 6 mma, 39 to 48 cycles of the tensor core, and all of merge_apply's
 //   instructions about 60 issue slots. The tensor cores become the bound from about rank 40 on (f32, twice the bytes: 80).
 //   Factors come from L2: 1.5·r KB for a tile's 64 KB of W, read and written
-// Algorithm: two blocks a multiprocessor; all copies by cp.async. In merge_apply blocks walk over the tiles, and the next one's
-//   factors and W, 56 KB a block, are on their way during the work on the current one (apply.cuh). Elsewhere a block has a tile and
-//   asks for all that rank 16 needs at once; Δ is formed when the factors are there, W added when it is
+// Algorithm: a block a tile, all copies by cp.async; a block asks at once for all that rank 16 needs, 56 KB; Δ is formed when the
+//   factors are there, W added when it is. Two blocks a multiprocessor, of merge_apply_slice three (sm_80: two)
 // Records: placed by a prefix sum over the block, staged in shared memory, written to room that the block reserves with one
 //   integer atomic: segments lie without gaps, in an order that may change from run to run, which no result shows. A tile
 //   whose segment ends past the pool's capacity leaves W as it is; a second launch merges it once there is room
@@ -18,8 +18,7 @@
 //   place; matrices do not overlap
 // Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 one launch, a block a tile: apply 59% of the copy rate at rank 16
 //   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27); v4 tensor cores, a block a tile: 79%
-//   (32 × 4096², H100, 2026-11-27); v5 tensor cores, apply walks over the tiles: 72%
-//   there, slower than v4: to be measured against it again
+//   (32 × 4096², H100, 2026-11-27); v5 tensor cores, apply walks over the tiles: 72% there; v6 v4 with a third block for a slice
 #include "apply.cuh"
 #include "report.cuh"
 
@@ -31,7 +30,6 @@ struct MergeParams {
     unsigned long long* used;  // exact: bytes reserved, records; zeros before
     long long capacity;        // exact, undo: tiles whose segment ends after this have not been merged
     int rest;                  // exact: nonzero merges those, into segments that are long enough
-    int tiles;                 // apply: of all matrices
 };
 
 // The sum of x over the threads before this one, and over all.
@@ -176,7 +174,7 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
     }
 
     if (Mode == Undo) {
-        store_tile(t, results, pieces);
+        store_pieces(t, results, 0, pieces);
         // The threads' own stores are before the barrier, so the records win. Where they are is looked up again, not kept in
         // registers, which are scarce.
         __syncthreads();
@@ -230,7 +228,7 @@ __device__ __forceinline__ void merge_tile(const MergeParams& p, const MergeMatr
             __syncthreads();
             for (int i = threadIdx.x; i < s.bytes() / 16; i += DeltaThreads) ((uint4*)out)[i] = ((const uint4*)shared)[i];
         }
-        store_tile(t, results, pieces);
+        store_pieces(t, results, 0, pieces);
     }
 }
 
@@ -246,11 +244,13 @@ static_assert(DeltaFactorQuads >= DeltaTileQuads && DeltaTileQuads * 16 / sizeof
               "a list fits in the factors' place, a place in 2 bytes");
 
 ENGINE_PARAMS(merge_apply, MergeParams)
+ENGINE_PARAMS(merge_apply_slice, MergeParams)
 ENGINE_PARAMS(merge_exact, MergeParams)
 ENGINE_PARAMS(merge_undo, MergeParams)
 
-// Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers.
-extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply_tiles(p.table, p.tiles); }
+// Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers; three where half of it is enough.
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 3) merge_apply_slice(const MergeParams p) { apply<true>(p.table); }
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply<false>(p.table); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_exact(const MergeParams p) { merge<Exact>(p); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_undo(const MergeParams p) { merge<Undo>(p); }
 
@@ -263,6 +263,6 @@ struct MergePackParams {
 ENGINE_PARAMS(merge_pack, MergePackParams)
 extern "C" __global__ void __launch_bounds__(DeltaThreads) merge_pack(const MergePackParams p) {
     DeltaPackParams own = p.only;
-    if (p.packs) own = *entry_of(p.packs, p.packs + p.count, (int)blockIdx.x);
+    if (p.packs) own = *entry_of(p.packs, p.count, (int)blockIdx.x);
     delta_pack(own);
 }

@@ -26,42 +26,29 @@ struct MergeTable {
 __device__ __forceinline__ int first_of(const MergeMatrix& m) { return m.first_tile; }
 __device__ __forceinline__ int first_of(const DeltaPackParams& p) { return p.first_block; }
 
-// Of entries from `from` to `end` the one that a block belongs to: the last one that begins at it or before. Entries ascend; all
-// threads look together, so that hundreds of layers take two or three steps instead of a search's chain of loads.
-template <typename E> __device__ __forceinline__ const E* entry_of(const E* from, const E* end, int block) {
-    const E* entry = from - 1;
-    for (; from < end; from += DeltaThreads) {
-        int found = __syncthreads_count(from + threadIdx.x < end && first_of(from[threadIdx.x]) <= block);
-        entry += found;
+// The entry that a block belongs to: the last one that begins at it or before. Entries ascend; all threads look together, so
+// that hundreds of layers take two or three steps instead of a search's chain of loads.
+template <typename E> __device__ __forceinline__ const E* entry_of(const E* entries, long long count, int block) {
+    long long before = 0;
+    for (long long i = 0; i < count; i += DeltaThreads) {
+        int found = __syncthreads_count(i + threadIdx.x < count && first_of(entries[i + threadIdx.x]) <= block);
+        before += found;
         if (found < DeltaThreads) break;
     }
-    return entry;
+    return entries + before - 1;
 }
 
 // A tile's matrix, in shared memory: few of its numbers are needed at any time, and registers are scarce.
-struct FoundMatrix {
-    MergeMatrix matrix;
-    const MergeMatrix* entry;  // of the table
-};
-
-// Searches from an entry on that is not behind the tile's. A search in a table has a barrier before `to` is written; behind all of
-// it there is one.
-__device__ __forceinline__ void find_matrix(const MergeTable& table, const MergeMatrix* from, int tile, FoundMatrix& to) {
+__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
+    __shared__ MergeMatrix found;
     if (table.matrices) {
-        const MergeMatrix* entry = entry_of(from, table.matrices + table.count, tile);
-        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&to.matrix)[threadIdx.x] = ((const uint32_t*)entry)[threadIdx.x];
-        if (threadIdx.x == 0) to.entry = entry;
+        const uint32_t* from = (const uint32_t*)entry_of(table.matrices, table.count, tile);
+        if (threadIdx.x < sizeof(MergeMatrix) / 4) ((uint32_t*)&found)[threadIdx.x] = from[threadIdx.x];
     } else if (threadIdx.x == 0) {
-        to.matrix = table.only;
+        found = table.only;
     }
     __syncthreads();
-}
-
-// The matrix of a block that has one tile.
-__device__ __forceinline__ const MergeMatrix& matrix_of(const MergeTable& table, int tile) {
-    __shared__ FoundMatrix found;
-    find_matrix(table, table.matrices, tile, found);
-    return found.matrix;
+    return found;
 }
 
 template <typename T> __device__ __forceinline__ DeltaTile<T> tile_of(const MergeMatrix& m, int tile) {
@@ -75,30 +62,30 @@ struct Words {
 
 __device__ __forceinline__ Words words_of(uint4 v) { return {v.x, v.y, v.z, v.w}; }
 
-// The thread's pieces to memory. W passes through once and need not stay in the caches. Pieces that are not aligned go through
-// the thread's slots, where they can be taken apart.
-template <typename T>
-__device__ __forceinline__ void store_tile(const DeltaTile<T>& t, const Words (&words)[DeltaPieces], uint4* pieces) {
+// The thread's pieces from `first` on to memory. W passes through once and need not stay in the caches. Pieces that are not
+// aligned go through the thread's slots, where they can be taken apart.
+template <typename T, int Count>
+__device__ __forceinline__ void store_pieces(const DeltaTile<T>& t, const Words (&words)[Count], int first, uint4* pieces) {
     using D = DeltaTile<T>;
     if (t.fast) {
 #pragma unroll
-        for (int i = 0; i < DeltaPieces; i++)
-            if (t.valid(i) > 0)
-                __stcs(reinterpret_cast<uint4*>(t.at(i)), make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]));
+        for (int i = 0; i < Count; i++)
+            if (t.valid(first + i) > 0)
+                __stcs(reinterpret_cast<uint4*>(t.at(first + i)),
+                       make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]));
         return;
     }
     // The slots are read and written as different types: the compiler must not exchange the accesses.
-    uint4* own = D::slots(pieces);
+    uint4* own = D::slots(pieces) + first * DeltaThreads;
     asm volatile("" ::: "memory");
 #pragma unroll
-    for (int i = 0; i < DeltaPieces; i++)
-        own[i * DeltaThreads] = make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]);
+    for (int i = 0; i < Count; i++) own[i * DeltaThreads] = make_uint4(words[i].w[0], words[i].w[1], words[i].w[2], words[i].w[3]);
     asm volatile("" ::: "memory");
 #pragma unroll 1
-    for (int i = 0; i < DeltaPieces; i++) {
-        int count = min(t.valid(i), D::N);
+    for (int i = 0; i < Count; i++) {
+        int count = min(t.valid(first + i), D::N);
         const typename D::U* from = (const typename D::U*)(own + i * DeltaThreads);
-        typename D::U* to = t.at(i);
+        typename D::U* to = t.at(first + i);
 #pragma unroll 1
         for (int n = 0; n < count; n++) to[n] = from[n];
     }

@@ -55,19 +55,36 @@ public sealed class GeluTests
     }
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void Large_arguments_saturate(bool tanh)
+    [InlineData(DType.F32, false)]
+    [InlineData(DType.F32, true)]
+    [InlineData(DType.BF16, false)]
+    [InlineData(DType.BF16, true)]
+    [InlineData(DType.F16, false)]
+    [InlineData(DType.F16, true)]
+    public void Large_arguments_saturate(DType dtype, bool tanh)
     {
-        double[] values = [-1000, -40, 40, 1000];
-        using GuardedTensor x = GuardedTensor.From(values, [4], DType.F32);
-        using GuardedTensor dy = GuardedTensor.From([1, 1, 1, 1], [4], DType.F32);
-        using GuardedTensor y = GuardedTensor.Empty([4], DType.F32);
-        using GuardedTensor dx = GuardedTensor.Empty([4], DType.F32);
+        double[] values = [-40960, -1000, -40, 40, 1000, 40960];
+        using GuardedTensor x = GuardedTensor.From(values, [6], dtype);
+        using GuardedTensor dy = GuardedTensor.From([1, 1, 1, 1, 1, 1], [6], dtype);
+        using GuardedTensor y = GuardedTensor.Empty([6], dtype);
+        using GuardedTensor dx = GuardedTensor.Empty([6], dtype);
         Gelu.Forward(x, tanh, y);
         Gelu.Backward(dy, x, tanh, dx);
-        Assert.Equal([0, 0, 40, 1000], y.ToDoubles());
-        Assert.Equal([0, 0, 1, 1], dx.ToDoubles());
+        Assert.Equal([0, 0, 0, 40, 1000, 40960], y.ToDoubles());
+        Assert.Equal([0, 0, 0, 1, 1, 1], dx.ToDoubles());
+    }
+
+    /// <summary>x·σ(w) of −∞ is −∞·0, as in PyTorch; NaN stays NaN.</summary>
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    [InlineData(DType.F16)]
+    public void The_tanh_form_of_what_is_no_finite_number(DType dtype)
+    {
+        using GuardedTensor x = GuardedTensor.From([double.PositiveInfinity, double.NegativeInfinity, double.NaN], [3], dtype);
+        using GuardedTensor y = GuardedTensor.Empty([3], dtype);
+        Gelu.Forward(x, true, y);
+        Assert.Equal([double.PositiveInfinity, double.NaN, double.NaN], y.ToDoubles());
     }
 
     [Theory]

@@ -18,9 +18,6 @@ internal static class DeltaFactors
     /// <summary>Dynamic shared memory of a block: W's tile, and as much for a slice of the factors or for a tile's records.</summary>
     public const uint SharedBytes = 2 * TileRows * TileRowBytes;
 
-    /// <summary>The same where blocks walk over tiles: W's tile, and two slices of the factors.</summary>
-    public const uint WalkSharedBytes = (TileRows * TileRowBytes) + (2 * (TileRows + (TileRowBytes / sizeof(ushort))) * ItemBytes);
-
     /// <summary>Bytes of a row or a column in a slice.</summary>
     public const int ItemBytes = Slice * 3 * sizeof(ushort);
 

@@ -6,9 +6,8 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Merge on CUDA: all matrices in one launch, a tile a block or, where nothing is recorded, several. Whatever needs memory takes
-/// it before the first matrix is changed, but for the records of an exact merge, whose length shows only then; see
-/// <see cref="ApplyExact"/>.
+/// Merge on CUDA: all matrices in one launch, a block a tile. Whatever needs memory takes it before the first matrix is changed,
+/// but for the records of an exact merge, whose length shows only then; see <see cref="ApplyExact"/>.
 /// </summary>
 internal static class MergeCuda
 {
@@ -20,6 +19,7 @@ internal static class MergeCuda
 
     private static readonly KernelFamily<MergeTable.PackParams> s_pack = new("merge", "merge_pack");
     private static readonly KernelFamily<MergeParams> s_apply = new("merge", "merge_apply");
+    private static readonly KernelFamily<MergeParams> s_applySlice = new("merge", "merge_apply_slice");
     private static readonly KernelFamily<MergeParams> s_exact = new("merge", "merge_exact");
     private static readonly KernelFamily<MergeParams> s_undo = new("merge", "merge_undo");
     private static readonly KernelFamily<ReportParams> s_report = new("merge", "merge_report");
@@ -29,7 +29,8 @@ internal static class MergeCuda
     public static void Apply(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
         using var table = new MergeTable("Merge.Apply", (CudaDevice)device, s_pack, matrices);
-        table.LaunchWalk(s_apply, new MergeParams { Table = table.Parameters, Tiles = table.Tiles }, 2 * table.MatrixBytes);
+        KernelFamily<MergeParams> kernel = table.MostSlices <= 1 ? s_applySlice : s_apply;
+        table.Launch(kernel, new MergeParams { Table = table.Parameters }, 2 * table.MatrixBytes);
     }
 
     /// <summary>
@@ -159,7 +160,6 @@ internal static class MergeCuda
         public nint Used;
         public long Capacity;
         public int Rest;
-        public int Tiles;
     }
 
     [StructLayout(LayoutKind.Sequential)]

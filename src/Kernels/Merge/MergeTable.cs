@@ -89,6 +89,9 @@ internal sealed class MergeTable : IDisposable
     /// <summary>Tiles of all matrices.</summary>
     public int Tiles { get; private set; }
 
+    /// <summary>Slices of the factors that the matrix with the most has.</summary>
+    public int MostSlices { get; private set; }
+
     /// <summary>Bytes of all matrices.</summary>
     public long MatrixBytes { get; private set; }
 
@@ -103,29 +106,14 @@ internal sealed class MergeTable : IDisposable
     /// <param name="parameters">Its parameters.</param>
     /// <param name="bytes">What it moves beside the factors.</param>
     public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
-        where T : unmanaged => Launch(kernel, Tiles, DeltaFactors.SharedBytes, parameters, bytes);
-
-    /// <summary>Queues a kernel whose blocks walk over the tiles: as many as the device holds at once.</summary>
-    /// <param name="kernel">The kernel.</param>
-    /// <param name="parameters">Its parameters.</param>
-    /// <param name="bytes">What it moves beside the factors.</param>
-    public void LaunchWalk<T>(KernelFamily<T> kernel, in T parameters, long bytes)
-        where T : unmanaged
-    {
-        int resident = kernel.Untyped(_device).BlocksPerMultiprocessor((int)DeltaFactors.Threads, (int)DeltaFactors.WalkSharedBytes);
-        int blocks = Math.Min(Tiles, resident * _device.Context.Multiprocessors);
-        Launch(kernel, blocks, DeltaFactors.WalkSharedBytes, parameters, bytes);
-    }
+        where T : unmanaged => kernel.Launch(
+            _device,
+            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, DeltaFactors.SharedBytes),
+            parameters,
+            new KernelWork(bytes + FactorBytes, Flops));
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
-
-    private void Launch<T>(KernelFamily<T> kernel, int blocks, uint sharedBytes, in T parameters, long bytes)
-        where T : unmanaged => kernel.Launch(
-            _device,
-            LaunchShape.Blocks(blocks, DeltaFactors.Threads, sharedBytes),
-            parameters,
-            new KernelWork(bytes + FactorBytes, Flops));
 
     private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
     {
@@ -144,6 +132,7 @@ internal sealed class MergeTable : IDisposable
             Vectors = CudaLaunch.Aligned(w.Address) && w.Stride * w.DType.Size() % 16 == 0 ? 1 : 0,
         };
         Tiles = checked((int)(Tiles + (CudaLaunch.CeilDiv(w.Rows, DeltaFactors.TileRows) * across)));
+        MostSlices = Math.Max(MostSlices, entry.Factors.Slices);
         MatrixBytes += matrix.Elements * w.DType.Size();
         FactorBytes += (long)DeltaFactors.ItemBytes * entry.Factors.Slices * (w.Rows + (long)w.Columns);
         Flops += ((2L * matrix.Rank) + 1) * matrix.Elements;
