@@ -45,7 +45,7 @@ public sealed partial class DecoderModel
         using Tensor targetIds = Tensor.From(targets, [targets.Length], Device);
         using Tensor scale = single == DType.F64 ? Tensor.From([(double)gradScale], [1], Device) : Tensor.From([gradScale], [1], Device);
         using Tensor losses = Tensor.Empty([rows.Length], single, Device);
-        Variable loss = Loss(tape, batch, idTensor, rowIndex, targetIds, scale, losses);
+        Variable loss = Loss(tape, batch, idTensor, rowIndex, null, targetIds, scale, losses);
         double[] each = single == DType.F64 ? losses.ToArray<double>() : Array.ConvertAll(losses.ToArray<float>(), l => (double)l);
         return new BatchLoss(loss, each);
     }
@@ -58,7 +58,7 @@ public sealed partial class DecoderModel
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(batch);
-        return Loss(tape, batch.Context, batch.Ids, batch.LabelRows, batch.Targets, batch.GradScale, batch.Losses);
+        return Loss(tape, batch.Context, batch.Ids, batch.LabelRows, batch.LabelPlaces, batch.Targets, batch.GradScale, batch.Losses);
     }
 
     /// <summary>Number of tokens that a loss will score.</summary>
@@ -73,11 +73,12 @@ public sealed partial class DecoderModel
         return count;
     }
 
-    private Variable Loss(Tape tape, BatchContext batch, Tensor ids, Tensor rows, Tensor targets, Tensor gradScale, Tensor losses)
+    private Variable Loss(
+        Tape tape, BatchContext batch, Tensor ids, Tensor rows, Tensor? places, Tensor targets, Tensor gradScale, Tensor losses)
     {
         using Variable hidden = Hidden(tape, batch, ids);
         using Device.RangeScope range = Device.Range("head");
-        using Variable picked = tape.GatherRows(hidden, rows);
+        using Variable picked = tape.GatherRows(hidden, rows, places);
         if (Head is { Adapter: null or { IsActive: false }, Bias: null, IsTransposed: false })
         {
             return tape.HeadCrossEntropy(picked, Head.Weight, targets, gradScale, losses);

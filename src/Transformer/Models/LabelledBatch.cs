@@ -9,12 +9,13 @@ namespace Engine.Transformer;
 /// </summary>
 public sealed class LabelledBatch : IDisposable
 {
-    // Row of a place in the label list that no label takes.
+    // Row of a place in the label list that no label takes, and place of a row without a label.
     private const int NoRow = -1;
 
     private readonly StagedTensor _ids;
     private readonly StagedTensor _positions;
     private readonly StagedTensor _rows;
+    private readonly StagedTensor _places;
     private readonly StagedTensor _targets;
     private readonly StagedTensor _scale;
     private readonly StagedTensor _step;
@@ -42,6 +43,7 @@ public sealed class LabelledBatch : IDisposable
         _ids = new StagedTensor([checked(rows * length)], DType.I32, device);
         _positions = new StagedTensor([rows, length], DType.I32, device);
         _rows = new StagedTensor([labels], DType.I32, device);
+        _places = new StagedTensor([checked(rows * length)], DType.I32, device);
         _targets = new StagedTensor([labels], DType.I32, device);
         _scale = new StagedTensor([1], single, device);
         _step = new StagedTensor([1], DType.I64, device);
@@ -84,6 +86,9 @@ public sealed class LabelledBatch : IDisposable
 
     /// <summary>For each label the row of the hidden states it is scored against, I32 [Labels]; −1 for none.</summary>
     public Tensor LabelRows => _rows.Tensor;
+
+    /// <summary>The other way round: each state's place among <see cref="LabelRows"/>, I32 [Rows·Length]; −1 for one without a label.</summary>
+    public Tensor LabelPlaces => _places.Tensor;
 
     /// <summary>The labels, I32 [Labels]; −100 for none.</summary>
     public Tensor Targets => _targets.Tensor;
@@ -163,6 +168,7 @@ public sealed class LabelledBatch : IDisposable
         _ids.Upload();
         _positions.Upload();
         _rows.Upload();
+        _places.Upload();
         _targets.Upload();
         _scale.Upload();
         _step.Upload();
@@ -202,6 +208,7 @@ public sealed class LabelledBatch : IDisposable
         _ids.Dispose();
         _positions.Dispose();
         _rows.Dispose();
+        _places.Dispose();
         _targets.Dispose();
         _scale.Dispose();
         _step.Dispose();
@@ -235,7 +242,9 @@ public sealed class LabelledBatch : IDisposable
     private void FillLabels(ReadOnlySpan<int> labels, int length)
     {
         Span<int> rows = _rows.Host<int>();
+        Span<int> places = _places.Host<int>();
         Span<int> targets = _targets.Host<int>();
+        places.Fill(NoRow);
         int next = 0;
         for (int i = 0; i < labels.Length; i++)
         {
@@ -252,6 +261,7 @@ public sealed class LabelledBatch : IDisposable
             }
 
             rows[next] = (i / length * Length) + column - 1;
+            places[rows[next]] = next;
             targets[next++] = labels[i];
         }
 

@@ -61,6 +61,12 @@ internal static partial class GradientCases
             Tensor rows = Tensor.From([4, 0, 6], [3], d);
             return new(d, (t, v) => t.GatherRows(v[0], rows), [Leaves.Normal(d, [7, 5], 1)], rows);
         });
+        yield return new(nameof(Ops.GatherRows), "places", d =>
+        {
+            Tensor rows = Tensor.From([4, 0, 6, -1], [4], d);
+            Tensor places = Tensor.From([1, -1, -1, -1, 0, -1, 2], [7], d);
+            return new(d, (t, v) => t.GatherRows(v[0], rows, places), [Leaves.Normal(d, [7, 5], 1)], rows, places);
+        });
         yield return new(nameof(Ops.CrossEntropy), "", d =>
         {
             Tensor labels = Tensor.From([-100, 3, 0, -100, 10], [5], d);

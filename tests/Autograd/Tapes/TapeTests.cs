@@ -56,6 +56,14 @@ public sealed class TapeTests : IDisposable
         Backward(t => t.GatherRows(b, rows), [1, 1, 1, 1, 1]);
         Assert.Equal(upstream, a.Gradient!.ToArray<float>());
         Assert.Equal(upstream.Select((u, i) => i >= 10 ? u + 1 : u), b.Gradient!.ToArray<float>());
+
+        // And where it would set a gradient that nobody has begun.
+        using Tensor places = Tensor.From([-1, -1, 0], [3], _device);
+        Backward(t => t.GatherRows(b, rows, places), [1, 1, 1, 1, 1]);
+        Assert.Equal(upstream.Select((u, i) => i >= 10 ? u + 2 : u), b.Gradient!.ToArray<float>());
+        b.ClearGradient();
+        Backward(t => t.GatherRows(b, rows, places), [1, 1, 1, 1, 1]);
+        Assert.Equal(upstream.Select((_, i) => i >= 10 ? 1f : 0), b.Gradient!.ToArray<float>());
     }
 
     [Fact]

@@ -206,6 +206,43 @@ public sealed class TrainingStepTests : IDisposable
         Assert.Contains("no labelled token", message, StringComparison.Ordinal);
     }
 
+    /// <summary>The gradient of the states is gathered from the labels' in the one, scattered into zeros in the other.</summary>
+    [Fact]
+    public void A_batch_on_the_device_has_the_gradients_of_its_arrays()
+    {
+        IReadOnlyList<Variable> trained = Adapter("""  "r": 4, "target_modules": "all-linear", "init_lora_weights": false """);
+        Batch batch = Batch.Collate(Trial.Examples(3));
+        int labels = DecoderModel.CountLabels(batch.Length, batch.Labels);
+        const float Scale = 0.25f;
+        using (BatchContext context = TrainingStep.ContextOf(batch, _model.Base.Device, training: true))
+        {
+            using var tape = new Tape();
+            using BatchLoss loss = _model.Base.Loss(tape, context, batch.Tokens, batch.Labels, Scale);
+            tape.Backward(loss.Value);
+        }
+
+        float[][] expected = Gradients();
+        using var inputs = new LabelledBatch(_model.Base, batch.Rows, batch.Length, labels);
+        inputs.Fill(batch.Tokens, batch.SegmentStarts, batch.Labels, batch.Length, Scale, 0);
+        int[] rows = inputs.LabelRows.ToArray<int>();
+        int[] places = inputs.LabelPlaces.ToArray<int>();
+        Assert.Equal(labels, places.Count(place => place >= 0));
+        Assert.All(rows.Index().Take(labels), row => Assert.Equal(row.Index, places[row.Item]));
+        using (var tape = new Tape())
+        {
+            using Variable loss = _model.Base.Loss(tape, inputs);
+            tape.Backward(loss);
+        }
+
+        Assert.Equal(expected, Gradients());
+
+        float[][] Gradients() => [.. trained.Select(parameter =>
+        {
+            using Tensor gradient = parameter.TakeGradient()!;
+            return gradient.ToArray<float>();
+        })];
+    }
+
     [Fact]
     public void A_loss_that_is_not_finite_ends_the_run_before_it_spoils_the_weights()
     {
