@@ -71,7 +71,9 @@ public sealed class SwiGluLinearTests
         Assert.Equal(recorded, again.Value.ToBytes());
     }
 
+    // A GPU's library may take another product for an operand without a border.
     [Fact]
+    [Trait("Device", "Cpu")]
     public void A_alone_can_be_trained_behind_a_frozen_input()
     {
         var device = new CountedDevice();
