@@ -1,6 +1,7 @@
 // The gradients of the low-rank path beside frozen products, and its copies of A and B: see the headers of the kernels.
 #include "lowrank_grad.cuh"
 #include "lowrank_sum.cuh"
+#include "lowrank_swiglu.cuh"
 #include "lowrank_write.cuh"
 
 #define LOWRANK_GRAD(name, tiles, rank, down, blocks)                                                                     \
@@ -20,6 +21,19 @@ LOWRANK_GRAD(lowrank_grad_x_r, 2, 16, false, 2)
 LOWRANK_GRAD(lowrank_grad_x_r, 4, 32, false, 2)
 LOWRANK_GRAD(lowrank_grad_x_r, 6, 48, false, 2)
 LOWRANK_GRAD(lowrank_grad_x_r, 8, 64, false, 2)
+
+#define LOWRANK_SWIGLU(tiles, rank, blocks)                                                                              \
+    ENGINE_PARAMS(lowrank_swiglu_bwd_r##rank, LowRankSwiGluParams)                                                        \
+    extern "C" __global__ void __launch_bounds__(GradThreads, blocks)                                                     \
+        lowrank_swiglu_bwd_r##rank##_bf16(const LowRankSwiGluParams p) { lowrank_swiglu_bwd<bf16, tiles>(p); }            \
+    extern "C" __global__ void __launch_bounds__(GradThreads, blocks)                                                     \
+        lowrank_swiglu_bwd_r##rank##_f16(const LowRankSwiGluParams p) { lowrank_swiglu_bwd<f16, tiles>(p); }
+
+LOWRANK_SWIGLU(1, 8, 3)
+LOWRANK_SWIGLU(2, 16, 3)
+LOWRANK_SWIGLU(4, 32, 3)
+LOWRANK_SWIGLU(6, 48, 2)
+LOWRANK_SWIGLU(8, 64, 2)
 
 ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
 extern "C" __global__ void __launch_bounds__(256) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }

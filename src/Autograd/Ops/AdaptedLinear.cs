@@ -30,12 +30,7 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(weight);
         ArgumentNullException.ThrowIfNull(parts);
-        bool needed = tape.Needs(x);
-        foreach (AdaptedPart part in parts)
-        {
-            needed |= (part.A is not null && tape.Needs(part.A, part.B, part.Bias)) || (part.Bias is not null && tape.Needs(part.Bias));
-        }
-
+        bool needed = Needed(tape, x, parts);
         using var made = new Tentative();
         Tensor?[] biases = [.. parts.Select(static p => p.Bias?.Value)];
         Tensor y = made.Add(Tensor.Empty([x.Value.Shape[0], weight.Outputs], weight.DType, weight.Device));
@@ -79,6 +74,33 @@ public static partial class Ops
         return result;
     }
 
+    // Asks about every input.
+    private static bool Needed(Tape tape, Variable x, IReadOnlyList<AdaptedPart> parts)
+    {
+        bool needed = tape.Needs(x);
+        foreach (AdaptedPart part in parts)
+        {
+            needed |= (part.A is not null && tape.Needs(part.A, part.B, part.Bias)) || (part.Bias is not null && tape.Needs(part.Bias));
+        }
+
+        return needed;
+    }
+
+    private static Tensor? OpenForAdd(Variable? variable) => variable is { RequiresGrad: true } ? variable.OpenGradientForAdd() : null;
+
+    private static void BiasGradients(Tensor dy, BorderedWeight weight, AdaptedPart[] parts)
+    {
+        for (int i = 0; i < parts.Length; i++)
+        {
+            if (parts[i].Bias is { RequiresGrad: true } bias)
+            {
+                BorderSlot slot = weight.Slots[i];
+                using Tensor columns = dy.Slice(1, slot.Begin, slot.Outputs);
+                Elementwise.BiasGradient(columns, bias.OpenGradientForAdd());
+            }
+        }
+    }
+
     private static Tensor WithRoom(Tensor matrix, int border)
     {
         using var made = new Tentative();
@@ -113,7 +135,7 @@ public static partial class Ops
             using Tensor dy = gradient.Border >= _weight.Width ? gradient.Share() : WithRoom(gradient, _weight.Border);
             using (Tensor s = _input.BorderColumns(_weight.Width))
             {
-                Kernels.LowRank.GradientY(dy, _weight, s, [.. _parts.Select(static p => Open(p.B))]);
+                Kernels.LowRank.GradientY(dy, _weight, s, [.. _parts.Select(static p => OpenForAdd(p.B))]);
             }
 
             if (_x.RequiresGrad)
@@ -126,7 +148,7 @@ public static partial class Ops
             {
                 if (_dropped is null)
                 {
-                    Kernels.LowRank.GradientX(_input, _weight, ds, [.. _parts.Select(static p => Open(p.A))]);
+                    Kernels.LowRank.GradientX(_input, _weight, ds, [.. _parts.Select(static p => OpenForAdd(p.A))]);
                 }
                 else
                 {
@@ -134,15 +156,7 @@ public static partial class Ops
                 }
             }
 
-            for (int i = 0; i < _parts.Length; i++)
-            {
-                if (_parts[i].Bias is { RequiresGrad: true } bias)
-                {
-                    BorderSlot slot = _weight.Slots[i];
-                    using Tensor columns = dy.Slice(1, slot.Begin, slot.Outputs);
-                    Elementwise.BiasGradient(columns, bias.OpenGradientForAdd());
-                }
-            }
+            BiasGradients(dy, _weight, _parts);
         }
 
         private void BackwardOfDropped(Tensor dy, Tensor ds)
@@ -161,11 +175,9 @@ public static partial class Ops
                 }
 
                 var wanted = new Tensor?[_parts.Length];
-                wanted[i] = Open(_parts[i].A);
+                wanted[i] = OpenForAdd(_parts[i].A);
                 Kernels.LowRank.GradientX(_savedDropped![i]!, _weight, ds, wanted);
             }
         }
-
-        private static Tensor? Open(Variable? variable) => variable is { RequiresGrad: true } ? variable.OpenGradientForAdd() : null;
     }
 }

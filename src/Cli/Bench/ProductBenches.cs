@@ -47,6 +47,16 @@ internal static class ProductBenches
         Pass("lowrank-down", LowRankPass.Down),
         Pass("lowrank-grad-y", LowRankPass.GradientY),
         Pass("lowrank-grad-x", LowRankPass.GradientX),
+        new("lowrank-swiglu-bwd", "rows×columns×rank", [8192, 8192, 16], (e, t) => new LowRankSwiGluCase(e[0], e[1], e[2], t), (make, e, t) =>
+        {
+            BorderedWeight weight = Bordered(make, 64, e[1], e[2], t);
+            (Tensor h, Tensor dInner) = (make.Normal([e[0], 2 * e[1]], t), make.Normal([e[0], e[1]], t));
+            (Tensor ds, Tensor dA) = (make.Normal([e[0], weight.Width], t), make.Zeros([e[2], e[1]], DType.F32));
+            Tensor dh = make.Empty([e[0], 2 * e[1]], t);
+            (Tensor gate, Tensor up) = (make.Own(h.Slice(1, 0, e[1])), make.Own(h.Slice(1, e[1], e[1])));
+            (Tensor dGate, Tensor dUp) = (make.Own(dh.Slice(1, 0, e[1])), make.Own(dh.Slice(1, e[1], e[1])));
+            return () => LowRank.SwiGluBackward(dInner, gate, up, weight, ds, [dA], dGate, dUp);
+        }),
         new("grouped", Grouped, s_grouped, (e, t) => GroupedCase(e, t, false), (make, e, t) =>
         {
             (AdapterTable table, AdapterRows rows) = Adapters(make, e, t);
@@ -110,15 +120,7 @@ internal static class ProductBenches
         name, "rows×columns×rank", [8192, 4096, 16], (e, t) => new LowRankPassCase(pass, e[0], e[1], e[2], t), (make, e, t) =>
         {
             Tensor values = make.Normal([e[0], e[1]], t);
-            using Tensor frozen = Tensor.Zeros([e[1], e[1]], t, make.Device);
-            BorderedWeight weight = make.Own(BorderedWeight.Create([frozen], [e[2]], transposed: false));
-            weight.TryAssign([e[2]], [1e-3f]);
-            using (var writer = new BorderWriter())
-            {
-                writer.Add(weight, 0, make.Normal([e[2], e[1]], DType.F32), make.Normal([e[1], e[2]], DType.F32));
-                writer.Run();
-            }
-
+            BorderedWeight weight = Bordered(make, e[1], e[1], e[2], t);
             Tensor operand = make.Own(Tensor.EmptyBordered(values.Shape, weight.Border, t, make.Device));
             Copy.Run(values, operand);
             Tensor narrow = make.Own(operand.BorderColumns(weight.Width));
@@ -131,6 +133,18 @@ internal static class ProductBenches
                 _ => () => LowRank.GradientX(operand, weight, s, [gradient]),
             };
         });
+
+    // Zeros with an adapter in their border.
+    private static BorderedWeight Bordered(BenchTensors make, int outputs, int inputs, int rank, DType dtype)
+    {
+        using Tensor frozen = Tensor.Zeros([outputs, inputs], dtype, make.Device);
+        BorderedWeight weight = make.Own(BorderedWeight.Create([frozen], [rank], transposed: false));
+        weight.TryAssign([rank], [1e-3f]);
+        using var writer = new BorderWriter();
+        writer.Add(weight, 0, make.Normal([rank, inputs], DType.F32), make.Normal([outputs, rank], DType.F32));
+        writer.Run();
+        return weight;
+    }
 
     private static MergeCase Merged(int[] e, DType dtype, MergeCall call) => new(e[0], e[1], e[2], dtype, 1, call);
 

@@ -96,18 +96,12 @@ internal static partial class LowRankCuda
             return;
         }
 
-        // One pass over X for all linears, whose columns of dS are neighbours: their sums lie by rank, one linear after the other.
-        Stack each = Placed(StackOf(weight, dA), GradientColumns).Stack;
-        for (int i = 0; i < each.Count; i++)
-        {
-            each.Linears[i] = each.Linears[i] with { Begin = 0, End = weight.Inputs, Partial = (long)each.Linears[i].At * weight.Inputs };
-        }
-
+        // One pass over X for all linears, whose columns of dS are neighbours.
         Stack whole = default;
         whole.Count = 1;
         whole.Linears[0] = new Linear { End = weight.Inputs, Width = weight.Width, Rank = weight.Width, Gradient = 1 };
         int columnBlocks = (int)CudaLaunch.CeilDiv(weight.Inputs, GradientColumns);
-        Gradient(x, ds, new Placement(whole, columnBlocks, (long)weight.Width * weight.Inputs), weight.Width, isInput: true, each);
+        Gradient(x, ds, new Placement(whole, columnBlocks, (long)weight.Width * weight.Inputs), weight.Width, isInput: true, InputStack(weight, dA));
     }
 
     private static void GradientYInOnePass(
@@ -194,22 +188,41 @@ internal static partial class LowRankCuda
                 Stack = placed.Stack,
             },
             new KernelWork(z.ByteLength + factor.ByteLength + partial.ByteLength, 2L * rows * placed.Elements));
+        Sum(z, partial, targets ?? placed.Stack, isInput);
+    }
+
+    // Adds up what row blocks left by rank, [parts, elements].
+    private static void Sum(Tensor z, Tensor partial, Stack stack, bool isInput)
+    {
+        (int parts, int elements) = (partial.Shape[0], partial.Shape[1]);
         s_sum.Launch(
             z.Device,
             z.DType,
-            LaunchShape.Blocks(CudaLaunch.CeilDiv(placed.Elements, 256), 256),
+            LaunchShape.Blocks(CudaLaunch.CeilDiv(elements, 256), 256),
             new SumParams
             {
                 Partial = partial.Pointer,
-                PartialStride = placed.Elements,
-                Count = placed.Elements,
-                Parts = rowBlocks,
+                PartialStride = elements,
+                Count = elements,
+                Parts = parts,
                 ByRank = 1,
                 DownWidth = 4,
                 IsInput = isInput ? 1 : 0,
-                Stack = targets ?? placed.Stack,
+                Stack = stack,
             },
-            new KernelWork(partial.ByteLength + (8 * placed.Elements), rowBlocks * placed.Elements));
+            new KernelWork(partial.ByteLength + (8L * elements), (long)parts * elements));
+    }
+
+    // The linears of dA, whose sums lie by rank, one linear after the other.
+    private static Stack InputStack(BorderedWeight weight, IReadOnlyList<Tensor?> dA)
+    {
+        Stack each = Placed(StackOf(weight, dA), GradientColumns).Stack;
+        for (int i = 0; i < each.Count; i++)
+        {
+            each.Linears[i] = each.Linears[i] with { Begin = 0, End = weight.Inputs, Partial = (long)each.Linears[i].At * weight.Inputs };
+        }
+
+        return each;
     }
 
     // Gives each linear that has an adapter its blocks of columns and its place among the partial sums; the others have neither.

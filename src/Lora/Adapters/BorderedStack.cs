@@ -17,15 +17,21 @@ internal sealed class BorderedStack(
 
     public int Border => weight.Border;
 
+    public bool FormsSwiGluAgain => !HasDora && !HasDropout;
+
+    private bool HasDora => Array.Exists(layers, static layer => layer?.Magnitude is not null);
+
+    private bool HasDropout => Array.Exists(layers, static layer => layer is { Dropout: not 0 });
+
     public Variable Forward(Tape tape, BatchContext batch, LinearStack stack, Variable x)
     {
-        if (Array.Exists(layers, static layer => layer?.Magnitude is not null))
+        if (HasDora)
         {
             return ForwardDora(tape, stack, x);
         }
 
-        AdaptedPart[] parts = [.. stack.Linears.Select((linear, i) => new AdaptedPart(layers[i]?.A, layers[i]?.B, linear.Bias))];
-        if (!batch.Training || layers.All(static layer => layer is null or { Dropout: 0 }))
+        AdaptedPart[] parts = Parts(stack);
+        if (!batch.Training || !HasDropout)
         {
             return tape.AdaptedLinear(x, null, weight, parts);
         }
@@ -48,6 +54,20 @@ internal sealed class BorderedStack(
             }
         }
     }
+
+    public Variable ForwardSwiGlu(Tape tape, BatchContext batch, LinearStack stack, Variable gateUp)
+    {
+        if (FormsSwiGluAgain || (!HasDora && !batch.Training))
+        {
+            return tape.SwiGluLinear(gateUp, weight, Parts(stack));
+        }
+
+        using Variable inner = tape.SwiGlu(gateUp, Border);
+        return Forward(tape, batch, stack, inner);
+    }
+
+    private AdaptedPart[] Parts(LinearStack stack) =>
+        [.. stack.Linears.Select((linear, i) => new AdaptedPart(layers[i]?.A, layers[i]?.B, linear.Bias))];
 
     private Variable ForwardDora(Tape tape, LinearStack stack, Variable x)
     {

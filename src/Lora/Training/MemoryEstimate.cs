@@ -13,9 +13,9 @@ namespace Engine.Lora;
 /// hidden width h, query width q, key width k, MLP width i (all in elements of size e) and n blocks, backward needs of each
 /// block: the sums that the norms read (2h), q, k, v and the attention's output (2q + 2k), the MLP's inner products (2i; i without
 /// a gate), and, where a linear has an adapter or is trained, its input with the border that adapters lie in: those of the
-/// projections and of the MLP (h each) and of the MLP's end (i). Beside them lie, one after the other, the head's logits, a
-/// chunk of rows c in f32 and their gradient in e, and the gradients of the block in work, at most twice a block with
-/// everything:</para>
+/// projections and of the MLP (h each) and of the MLP's end (i; behind a gate the border alone, where backward forms the rest
+/// again). Beside them lie, one after the other, the head's logits, a chunk of rows c in f32 and their gradient in e, and the
+/// gradients of the block in work, at most twice a block with everything:</para>
 /// <code>
 /// whole        = t·e·(4h + 2q + 2k + 3i)
 /// plain        = n·block + max(2·whole, c·vocabulary·(4 + e)) + 4·t·h·e
@@ -78,7 +78,9 @@ public sealed record MemoryEstimate(long Weights, long Gradients, long Optimizer
         foreach (LinearStack[] block in model.Stacks.Chunk(4))
         {
             kept += (2 * hidden) + attention + ((config.GatedMlp ? 2 : 1) * inner);
-            kept += KeptInput(block[0], hidden) + block[1].Border + KeptInput(block[2], hidden) + KeptInput(block[3], inner);
+            kept += KeptInput(block[0], hidden) + block[1].Border + KeptInput(block[2], hidden);
+            bool again = config.GatedMlp && block[3].Adapter is { IsActive: true, FormsSwiGluAgain: true };
+            kept += again ? block[3].Border : KeptInput(block[3], inner);
         }
 
         return (tokens * size * kept) + Math.Max(2 * whole, head) + (4 * stream);

@@ -11,8 +11,17 @@ public interface IStackAdapter
     /// <summary>Columns of scratch that it wants after each row of the input (see <see cref="Engine.Tensors.Tensor.Border"/>).</summary>
     int Border { get; }
 
+    /// <summary>Whether <see cref="ForwardSwiGlu"/> keeps nothing as wide as x for backward in training.</summary>
+    bool FormsSwiGluAgain { get; }
+
     /// <summary>The adapted outputs side by side. Shapes: x [R, InFeatures], result [R, OutFeatures].</summary>
     Variable Forward(Tape tape, BatchContext batch, LinearStack stack, Variable x);
+
+    /// <summary>
+    /// The adapted outputs for x = silu(gate)∘up. Shapes: gateUp [R, 2·InFeatures] with the columns of
+    /// gate, then those of up, result [R, OutFeatures].
+    /// </summary>
+    Variable ForwardSwiGlu(Tape tape, BatchContext batch, LinearStack stack, Variable gateUp);
 }
 
 /// <summary>
@@ -80,5 +89,18 @@ public sealed class LinearStack
         {
             parts.ForEach(static part => part.Dispose());
         }
+    }
+
+    /// <summary>The outputs for x = silu(gate)∘up. Shapes: gateUp [R, 2·InFeatures], result [R, sum of OutFeatures].</summary>
+    public Variable ForwardSwiGlu(Tape tape, BatchContext batch, Variable gateUp)
+    {
+        ArgumentNullException.ThrowIfNull(tape);
+        if (Adapter is { IsActive: true })
+        {
+            return Adapter.ForwardSwiGlu(tape, batch, this, gateUp);
+        }
+
+        using Variable inner = tape.SwiGlu(gateUp);
+        return Forward(tape, batch, inner);
     }
 }

@@ -23,7 +23,12 @@ internal sealed class MlpBlock
             return tape.GeluLinear(up, Activation == ActivationKind.GeluTanh, down.Weight, down.Bias, down.IsTransposed);
         }
 
-        using Variable inner = Inputs.Linears.Count > 1 ? tape.SwiGlu(up, Down.Border) : Activate(tape, up);
+        if (Inputs.Linears.Count > 1)
+        {
+            return Down.ForwardSwiGlu(tape, batch, up);
+        }
+
+        using Variable inner = Activate(tape, up);
         return Down.Forward(tape, batch, inner);
     }
 

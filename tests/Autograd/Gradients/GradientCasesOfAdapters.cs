@@ -14,6 +14,8 @@ internal static partial class GradientCases
                 string circumstances = $"{(transposed ? "transposed" : "stack")}{(drops ? ", dropout" : "")}";
                 yield return AdaptedLinear(circumstances, transposed ? [(9, 3)] : [(9, 3), (5, 0), (7, 9)], transposed, drops);
             }
+
+            yield return AdaptedLinear(transposed ? "transposed" : "", transposed ? [(9, 3)] : [(9, 3), (7, 9)], transposed, drops: false, gated: true);
         }
 
         // What a block is made of: the border of the norm's result and of the residual's gradient are used.
@@ -40,9 +42,10 @@ internal static partial class GradientCases
         });
     }
 
-    // Leaves: x, then A, B and a bias of each linear that has an adapter.
-    private static GradientCase AdaptedLinear(string circumstances, (int Outputs, int Rank)[] linears, bool transposed, bool drops) =>
-        new(nameof(Ops.AdaptedLinear), circumstances, d =>
+    // Leaves: x, or gate and up, then A, B and a bias of each linear that has an adapter.
+    private static GradientCase AdaptedLinear(
+        string circumstances, (int Outputs, int Rank)[] linears, bool transposed, bool drops, bool gated = false) =>
+        new(gated ? nameof(Ops.SwiGluLinear) : nameof(Ops.AdaptedLinear), circumstances, d =>
         {
             const int Rows = 6, Inputs = 7;
             Variable[] frozen = [.. linears.Select((l, i) => Leaves.Normal(d, transposed ? [Inputs, l.Outputs] : [l.Outputs, Inputs], (ulong)(10 + i)))];
@@ -50,7 +53,7 @@ internal static partial class GradientCases
                 [.. frozen.Select(f => f.Value)], [.. linears.Select(l => l.Rank)], transposed);
             weight.TryAssign([.. linears.Select(l => l.Rank)], [.. linears.Select((_, i) => 0.7f + i)]);
             Array.ForEach(frozen, f => f.Dispose());
-            var leaves = new List<Variable> { Leaves.Normal(d, [Rows, Inputs], 1) };
+            var leaves = new List<Variable> { Leaves.Normal(d, [Rows, gated ? 2 * Inputs : Inputs], 1) };
             for (int i = 0; i < linears.Length; i++)
             {
                 if (linears[i].Rank > 0)
@@ -81,7 +84,7 @@ internal static partial class GradientCases
                 }
 
                 writer.Run();
-                Variable y = t.AdaptedLinear(v[0], drops ? dropped : null, weight, parts);
+                Variable y = gated ? t.SwiGluLinear(v[0], weight, parts) : t.AdaptedLinear(v[0], drops ? dropped : null, weight, parts);
                 Array.ForEach(dropped, x => x?.Dispose());
                 return y;
             }

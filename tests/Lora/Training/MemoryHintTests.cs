@@ -1,4 +1,6 @@
+using Engine.Lora.Data;
 using Engine.Tensors;
+using Engine.Transformer;
 
 namespace Engine.Lora.Tests;
 
@@ -54,6 +56,22 @@ public class MemoryHintTests
         Assert.Equal((adapter, 2 * adapter), (small.Gradients, small.Optimizer));
         Assert.Equal(2 * small.Activations, large.Activations);
         Assert.Equal(trial.Run.EstimateMemory(12, checkpointing: true), trial.Run.EstimateMemory(100, checkpointing: true));
+    }
+
+    [Theory]
+    [InlineData(Trial.WithDropout)]
+    [InlineData(Trial.Config + """, "use_dora": true """)]
+    public void An_mlps_inner_product_counts_only_where_an_adapter_needs_it_kept(string config)
+    {
+        Example[] examples = Trial.Examples(12);
+        using var plain = new Trial(new TrainingOptions(), examples);
+        using var other = new Trial(new TrainingOptions(), examples, config);
+        ModelConfig model = plain.Model.Base.Config;
+        Assert.True(model.GatedMlp);
+        long tokens = 2L * examples.Max(static e => e.Length);
+        Assert.Equal(
+            tokens * model.LayerCount * model.IntermediateSize * plain.Model.Base.DType.Size(),
+            other.Run.EstimateMemory(2, checkpointing: false).Activations - plain.Run.EstimateMemory(2, checkpointing: false).Activations);
     }
 
     [Fact]

@@ -1,0 +1,94 @@
+using System.Runtime.InteropServices;
+using Engine.Kernels.Cuda;
+using Engine.Tensors;
+using Engine.Tensors.Cuda;
+
+namespace Engine.Kernels;
+
+/// <remarks>SwiGLU's backward with dA of the linear that reads its result: see <c>kernels-cu/lowrank/lowrank_swiglu.cuh</c>.</remarks>
+internal static partial class LowRankCuda
+{
+    private const int SwiGluRows = 32;
+
+    // Three blocks a multiprocessor of today's GPUs, a constant as GradientBlocks is.
+    private const int SwiGluBlocks = 396;
+
+    private static readonly KernelFamily<SwiGluParams>[] s_swiGlu = [.. s_xWidths.Select(w => new KernelFamily<SwiGluParams>(Image, $"lowrank_swiglu_bwd_r{w}"))];
+
+    /// <summary>The arguments have been checked. False where the kernel does not suit; nothing has happened then.</summary>
+    public static bool TrySwiGluBackward(
+        Tensor dInner, Tensor gate, Tensor up, BorderedWeight weight, Tensor ds, IReadOnlyList<Tensor?> dA, Tensor dGate, Tensor dUp)
+    {
+        (int rows, int columns) = (gate.Shape[0], weight.Inputs);
+        Tensor[] operands = [dInner, gate, up, ds, dGate, dUp];
+        bool suits = rows > 0 && weight.Width > 0 && dA.Any(static gradient => gradient is not null) && AllPlain(dA) &&
+            Suits(weight.Width, columns, operands) && operands.All(static t => CudaLaunch.RowStride(t) <= int.MaxValue / t.DType.Size());
+        if (!suits)
+        {
+            return false;
+        }
+
+        int index = Array.IndexOf(s_xWidths, Kernel(s_xWidths, weight.Width));
+        int columnBlocks = (int)CudaLaunch.CeilDiv(columns, GradientColumns);
+        long rowGroups = CudaLaunch.CeilDiv(rows, SwiGluRows);
+        int groupsPerBlock = (int)CudaLaunch.CeilDiv(rowGroups, Math.Max(1, SwiGluBlocks / columnBlocks));
+        int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
+        using Tensor partial = Tensor.Empty([rowBlocks, checked(weight.Width * columns)], DType.F32, gate.Device);
+        s_swiGlu[index].Launch(
+            gate.Device,
+            gate.DType,
+            LaunchShape.Blocks((long)rowBlocks * columnBlocks, 256, SwiGluShared(s_xWidths[index])),
+            new SwiGluParams
+            {
+                Dy = dInner.Pointer,
+                Gate = gate.Pointer,
+                Up = up.Pointer,
+                DGate = dGate.Pointer,
+                DUp = dUp.Pointer,
+                F = ds.Pointer,
+                Partial = partial.Pointer,
+                DyStride = RowBytes(dInner),
+                GateStride = RowBytes(gate),
+                UpStride = RowBytes(up),
+                DGateStride = RowBytes(dGate),
+                DUpStride = RowBytes(dUp),
+                FStride = RowBytes(ds),
+                Rows = rows,
+                Columns = columns,
+                Width = weight.Width,
+                RowGroups = groupsPerBlock,
+                ColumnBlocks = columnBlocks,
+            },
+            new KernelWork((5 * gate.ByteLength) + ds.ByteLength + partial.ByteLength, gate.Elements * ((2L * weight.Width) + 20)));
+        Sum(gate, partial, InputStack(weight, dA), isInput: true);
+        return true;
+    }
+
+    private static int RowBytes(Tensor tensor) => (int)(CudaLaunch.RowStride(tensor) * tensor.DType.Size());
+
+    // As SwiGluSharedBytes in kernels-cu/lowrank/lowrank_swiglu.cuh.
+    private static uint SwiGluShared(int width) => (uint)(2 * SwiGluRows * ((2 * GradientColumns) + (3 * width)));
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SwiGluParams
+    {
+        public nint Dy;
+        public nint Gate;
+        public nint Up;
+        public nint DGate;
+        public nint DUp;
+        public nint F;
+        public nint Partial;
+        public int DyStride;
+        public int GateStride;
+        public int UpStride;
+        public int DGateStride;
+        public int DUpStride;
+        public int FStride;
+        public int Rows;
+        public int Columns;
+        public int Width;
+        public int RowGroups;
+        public int ColumnBlocks;
+    }
+}
