@@ -10,6 +10,9 @@
 #   busy       the GPU's share of a training step, by CUPTI: DIR/gpu-busy.json (g++; models)
 #   decode     generation at batch 1 and 32, Llama 1B: DIR/gpu-decode.json (models)
 #   llama-8b   load rate, first step and step of Llama 8B: DIR/gpu-llama-8b.json (makes the model: 16 GB in out/work)
+#   sweep      the training step at several lengths and batches: DIR/sweep.json and .md (python3 with torch and peft)
+#   curves     loss curves of Engine and PEFT on one text: DIR/loss-curves.json and .svg (python3 with torch and peft)
+#   soak       2,000 steps whose memory has to stay flat: DIR/gpu-soak.json (models)
 #   lora       adapters, merges, mixed batches against PyTorch, and each op alone: DIR/lora-linear.json, .md and .html
 #              (python3 with torch and peft)
 #   --bundle   the archive; default: the first of .carry/bundle.tar.xz and publish/bundle.tar.xz
@@ -17,7 +20,7 @@
 # Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora Cli"), SANITIZERS ("memcheck memcheck-aligned
 # racecheck-aligned initcheck-aligned synccheck-aligned"; aligned tensors take the kernels' vector paths), SANITIZE (a test
 # filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more options for
-# bench/pytorch/compare.py), LORA (more options for bench/pytorch/lora_bench.py). Ends with a table; DIR also gets
+# bench/pytorch/compare.py), CURVES (of loss_curves.py), LORA (more options for bench/pytorch/lora_bench.py). Ends with a table; DIR also gets
 # summary.json, its stages of tests as gpu-tests.json and gpu-sanitizer.json, and logs.tar.gz.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -27,8 +30,8 @@ while [ $# -gt 0 ]; do
         --bundle) bundle=${2:?--bundle needs a file}; shift ;;
         --out) out=${2:?--out needs a folder}; shift ;;
         --limit) limit=${2:?--limit needs seconds}; shift ;;
-        -h | --help) sed -n '2,22s/^# //p' "$0"; exit 0 ;;
-        tests | sanitizer | bf16 | demo | models | train | busy | decode | llama-8b | lora) stages+=("$1") ;;
+        -h | --help) sed -n '2,25s/^# //p' "$0"; exit 0 ;;
+        tests | sanitizer | bf16 | demo | models | train | busy | decode | llama-8b | sweep | curves | soak | lora) stages+=("$1") ;;
         *) echo "gpu-check.sh: unknown stage or option $1 (--help shows them)" >&2; exit 2 ;;
     esac
     shift
@@ -260,8 +263,37 @@ run_train() {
     if [ -f "$out/train-step.md" ]; then cat "$out/train-step.md"; fi
 }
 
+# PEFT under torch.compile takes a minute a case: only with COMPARE="--compile-rounds 1".
+run_sweep() {
+    local models=${MODELS:-gpt2-medium llama-1b} most=$((limit - SECONDS - 10)) tells=' ms |exit code|Error'
+    mkdir -p "$work/sweep"
+    # shellcheck disable=SC2086 # COMPARE holds several options
+    step sweep "$most" python3 bench/pytorch/compare.py --engine "$engine" --models "${models// /,}" --sweep --rounds 1 --compile-rounds 0 \
+        --out "$work/sweep" --work "$work" --commit "$commit" --limit $((most - 30)) ${COMPARE:-}
+    for kind in json md; do if [ -f "$work/sweep/train-step.$kind" ]; then cp "$work/sweep/train-step.$kind" "$out/sweep.$kind"; fi; done
+    if [ -f "$out/sweep.md" ]; then cat "$out/sweep.md"; fi
+}
+
+run_curves() {
+    local tells='from PEFT|failed|Error'
+    have_models llama-1b || return
+    # shellcheck disable=SC2086 # CURVES holds several options
+    step curves 240 python3 bench/pytorch/loss_curves.py --engine "$engine" --model "$work/models/llama-1b" --out "$out" --work "$work/curves" \
+        --commit "$commit" ${CURVES:-}
+    cat "$logs/curves.log"
+}
+
+run_soak() {
+    have_models gpt2-medium || return
+    step soak 200 python3 tools/soak.py --engine "$engine" --model "$work/models/gpt2-medium" --out "$out/gpu-soak.json" --commit "$commit" \
+        -- --batch 8 --length 1024 --rank 8 --targets c_attn
+}
+
 for stage in "${stages[@]}"; do
     case $stage in
+        sweep) run_sweep ;;
+        curves) run_curves ;;
+        soak) run_soak ;;
         tests) run_tests ;;
         sanitizer) run_sanitizer ;;
         bf16) tells='cases written' step bf16 240 python3 tests/fixtures/parity/bf16_errors.py --out "$out/bf16-errors.json" ;;

@@ -3,11 +3,17 @@
 
     python3 bench/pytorch/compare.py --engine bundle/engine --out out
 
-Per model the order is engine, eager, compile, engine, eager, ...: every mode --rounds times, but compile --compile-rounds
-times, since its first step takes a minute. Each figure in the table is the median over a mode's rounds; the time to the
-first step is that of the first round, when torch.compile's cache, which is made anew for the run, is empty. Writes
-OUT/train-step.json with every process's own result and OUT/train-step.md; logs, and models that are not there yet, go to
-WORK. Two models with the default rounds take about five minutes."""
+A case is a model, or a model at another batch and length: llama-1b:8x128. --sweep takes the models at 8,192 tokens of
+several lengths and at 8x128, where launches are the bound, instead. Per case the order is engine, eager, compile, engine,
+eager, ...: every mode --rounds times, but compile --compile-rounds times, since its first step takes a minute. Each figure
+in the table is the median over a mode's rounds; the time to the first step is that of the first round, when torch.compile's
+cache, which is made anew for the run, is empty. Writes OUT/train-step.json with every process's own result and
+OUT/train-step.md; logs, and models that are not there yet, go to WORK. What was measured within --limit is kept. Two models
+with the default rounds take about five minutes.
+
+MFU is model FLOPs a second over the GPU's nominal dense bf16 rate. Model FLOPs of a step: 4·P·tokens for the P weights of
+frozen linears and head (forward, gradient of the input), 6·A·tokens for the A of the adapters, 6·batch·heads·length²·head
+dim for causal attention; nothing that is computed again."""
 
 import argparse
 import datetime
@@ -28,8 +34,40 @@ CASES = {
     "llama-1b": dict(batch=8, length=1024, rank=16, targets="all-linear"),
     "llama-8b": dict(batch=4, length=1024, rank=16, targets="all-linear"),
 }
+LENGTHS = ["64x128", "16x512", "8x1024", "2x4096", "8x128"]
+# FLOP/s, dense, from NVIDIA's data sheets of the SXM modules.
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 LABELS = {"engine": "Engine", "eager": "PEFT eager", "compile": "PEFT + torch.compile"}
 FIGURES = ["ms_per_step_median", "tokens_per_second", "peak_allocated_bytes", "peak_reserved_bytes"]
+
+
+def case_of(name):
+    """The settings of a case such as llama-1b or llama-1b:8x128; ValueError says what is wrong with it."""
+    model, _, sizes = name.partition(":")
+    if model not in CASES:
+        raise ValueError(f"{name}: models are {', '.join(CASES)}")
+    case = {"model": model, **CASES[model]}
+    if sizes:
+        batch, _, length = sizes.partition("x")
+        if not batch.isdigit() or not length.isdigit() or int(batch) < 1 or int(length) < 2:
+            raise ValueError(f"{name}: after the model come batch and length, such as {model}:8x128")
+        case.update(batch=int(batch), length=int(length))
+    return case
+
+
+def model_flops(config, case, trained):
+    """FLOPs that a LoRA step of a model with this config.json has to do; see the top."""
+    tokens = case["batch"] * case["length"]
+    if config["model_type"] == "gpt2":
+        width, layers = config["n_embd"], config["n_layer"]
+        linears, attended = 12 * width * width, width
+    else:
+        width, layers = config["hidden_size"], config["num_hidden_layers"]
+        attended = config["num_attention_heads"] * config["head_dim"]
+        keys = config["num_key_value_heads"] * config["head_dim"]
+        linears = width * (2 * attended + 2 * keys) + 3 * width * config["intermediate_size"]
+    weights = layers * linears + config["vocab_size"] * width
+    return tokens * (4 * weights + 6 * trained) + 6 * layers * case["batch"] * case["length"] ** 2 * attended
 
 
 def command(mode, model, case, options, result):
@@ -42,16 +80,18 @@ def command(mode, model, case, options, result):
 
 def run(mode, name, round_, options, environment):
     """One process; its result, or what went wrong."""
-    label = f"{name}-{mode}-{round_}"
+    label = f"{name.replace(':', '-')}-{mode}-{round_}"
+    case = case_of(name)
     result, log = options.work / f"{label}.json", options.work / f"{label}.log"
     result.unlink(missing_ok=True)
-    arguments = command(mode, options.work / "models" / name, CASES[name], options, result)
+    arguments = command(mode, options.work / "models" / case["model"], case, options, result)
     started = time.time()
+    allowed = min(options.timeout, options.until - started)
     with open(log, "w", encoding="utf-8") as output:
         try:
-            code = subprocess.run(arguments, stdout=output, stderr=subprocess.STDOUT, env=environment, timeout=options.timeout).returncode
+            code = subprocess.run(arguments, stdout=output, stderr=subprocess.STDOUT, env=environment, timeout=allowed).returncode
         except subprocess.TimeoutExpired:
-            code = f"none after {options.timeout} s"
+            code = f"none after {allowed:.0f} s"
         except OSError as error:
             code = str(error)
     entry = {"model": name, "mode": mode, "round": round_, "process_seconds": round(time.time() - started, 1)}
@@ -78,8 +118,8 @@ def gpu():
         return {"error": str(error)}
 
 
-def summaries(entries):
-    """Per model and mode: the figures' medians over its rounds, and the first round's time to the first step."""
+def summaries(entries, options, peak):
+    """Per case and mode: the figures' medians over its rounds, and the first round's time to the first step."""
     result = {}
     for entry in entries:
         if "error" not in entry:
@@ -87,8 +127,19 @@ def summaries(entries):
     return {model: {mode: {**{f: statistics.median(r[f] for r in rounds) for f in FIGURES}, "rounds": len(rounds),
                            "ms_per_step_of_rounds": [r["ms_per_step_median"] for r in rounds],
                            "seconds_to_first_step": rounds[0]["seconds_to_first_step"],
+                           "mfu": mfu(model, rounds, options, peak),
                            "first_and_last_loss": [rounds[0]["losses"][0], rounds[0]["losses"][-1]]}
                     for mode, rounds in modes.items()} for model, modes in result.items()}
+
+
+def mfu(name, rounds, options, peak):
+    """Model FLOPs a second over the peak, or None where that is not known."""
+    if peak is None:
+        return None
+    case = case_of(name)
+    config = json.loads((options.work / "models" / case["model"] / "config.json").read_text(encoding="utf-8"))
+    seconds = statistics.median(r["ms_per_step_median"] for r in rounds) / 1000
+    return model_flops(config, case, rounds[0]["trained_parameters"]) / seconds / peak
 
 
 def table(report):
@@ -96,17 +147,18 @@ def table(report):
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
     lines += [f"{about['gpu'].get('name')}, driver {about['gpu'].get('driver_version')}; {versions}; {about['date']}; "
               f"commit {about['commit']}. Written by `{about['command']}`.", "",
-              "| model, batch | mode | ms/step | times Engine | tokens/s | peak GB allocated / reserved | first step s | loss, first → last |",
-              "|---|---|---|---|---|---|---|---|"]
+              "| model, batch | mode | ms/step | times Engine | tokens/s | MFU | peak GB allocated / reserved | first step s | loss, first → last |",
+              "|---|---|---|---|---|---|---|---|---|"]
     for model, modes in report["summary"].items():
-        case = CASES[model]
+        case = case_of(model)
         own = modes.get("engine", {}).get("ms_per_step_median")
         for mode in (m for m in LABELS if m in modes):
             r = modes[mode]
             ratio = f"{r['ms_per_step_median'] / own:.2f}" if own else ""
             lines.append(
-                f"| {model}, {case['batch']}×{case['length']}, {case['targets']} r {case['rank']} | {LABELS[mode]} "
+                f"| {case['model']}, {case['batch']}×{case['length']}, {case['targets']} r {case['rank']} | {LABELS[mode]} "
                 f"| {r['ms_per_step_median']:.2f} | {ratio} | {r['tokens_per_second']:,.0f} "
+                f"| {'' if r['mfu'] is None else format(r['mfu'], '.1%')} "
                 f"| {r['peak_allocated_bytes'] / 1e9:.2f} / {r['peak_reserved_bytes'] / 1e9:.2f} "
                 f"| {r['seconds_to_first_step']:.1f} | {r['first_and_last_loss'][0]:.4f} → {r['first_and_last_loss'][1]:.4f} |")
     for entry in report["runs"]:
@@ -118,7 +170,8 @@ def table(report):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="engine", help="the program")
-    parser.add_argument("--models", default="gpt2-medium,llama-1b", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--models", default="gpt2-medium,llama-1b", help=f"cases: of {', '.join(CASES)}, alone or with :BATCHxLENGTH")
+    parser.add_argument("--sweep", action="store_true", help=f"each of the models at {', '.join(LENGTHS)}")
     parser.add_argument("--modes", default="engine,eager,compile")
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--work", type=Path, default=Path("out/work"))
@@ -126,15 +179,23 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compile-rounds", type=int, default=1)
     parser.add_argument("--timeout", type=int, default=240, help="seconds for one process")
+    parser.add_argument("--limit", type=int, default=10**9, help="seconds after which no process is started")
     parser.add_argument("--commit", default="unknown")
     options = parser.parse_args()
+    options.until = time.time() + options.limit
     models, modes = options.models.split(","), options.modes.split(",")
-    unknown = [m for m in models if m not in CASES] + [m for m in modes if m not in LABELS]
+    if options.sweep:
+        models = [f"{m.partition(':')[0]}:{sizes}" for m in models for sizes in LENGTHS if not (m.startswith("gpt2") and sizes == "2x4096")]
+    unknown = [m for m in modes if m not in LABELS]
     if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; models are {', '.join(CASES)}, modes are {', '.join(LABELS)}")
+        parser.error(f"unknown: {', '.join(unknown)}; modes are {', '.join(LABELS)}")
+    try:
+        needed = sorted({case_of(m)["model"] for m in models})
+    except ValueError as error:
+        parser.error(str(error))
     options.out.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)
-    missing = [m for m in models if not (options.work / "models" / m / "config.json").exists()]
+    missing = [m for m in needed if not (options.work / "models" / m / "config.json").exists()]
     if missing:
         subprocess.run([sys.executable, str(HERE / "make_model.py"), "--out", str(options.work / "models"),
                         *(part for m in missing for part in ("--shape", m))], check=True)
@@ -144,13 +205,16 @@ def main():
         for model in models:
             for round_ in range(1, max(options.rounds, options.compile_rounds) + 1):
                 for mode in modes:
-                    if round_ <= (options.compile_rounds if mode == "compile" else options.rounds):
+                    wanted = round_ <= (options.compile_rounds if mode == "compile" else options.rounds)
+                    if wanted and time.time() < options.until:
                         entries.append(run(mode, model, round_, options, environment))
     versions = next((e["result"]["versions"] for e in entries if "versions" in e.get("result", {})), {})
-    report = {"about": {"gpu": gpu(), "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    device = gpu()
+    peak = next((rate for name, rate in PEAKS.items() if name in device.get("name", "")), None)
+    report = {"about": {"gpu": device, "peak_flops_per_second": peak, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                         "commit": options.commit, "versions": versions,
-                        "command": f"bench/pytorch/compare.py --models {options.models} --steps {options.steps}"},
-              "cases": {m: CASES[m] for m in models}, "summary": summaries(entries), "runs": entries}
+                        "command": f"bench/pytorch/compare.py --models {options.models}{' --sweep' if options.sweep else ''} --steps {options.steps}"},
+              "cases": {m: case_of(m) for m in models}, "summary": summaries(entries, options, peak), "runs": entries}
     (options.out / "train-step.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     text = table(report)
     (options.out / "train-step.md").write_text(text, encoding="utf-8")

@@ -175,3 +175,32 @@ def lines(title, panels, values, series, y_label, x_label, band=None, columns=2)
             parts.append(f'<path class="s{s % len(LIGHT)} path" d="M{path}"/>')
             parts += [marker(s, x(p), y(v), t) for p, v, t in own[s]]
     return "".join([*parts, "</svg>"])
+
+
+def curves(title, own, labels, x_label, y_label, width=920, height=360):
+    """Lines of one length over 0, 1, 2, … on common axes, as an SVG file of its own. own: {series: values}, labels: {series: name}."""
+    left, right, top, foot = 60, 20, 64, 46
+    count = max(len(values) for values in own.values())
+    axis = Axis.of(y_label, [v for values in own.values() for v in values])
+
+    def x(place):
+        return left + place / max(1, count - 1) * (width - left - right)
+
+    def y(value):
+        return height - foot - axis.share(value) * (height - top - foot)
+
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}"><style>{STYLE}</style>'
+             f'<rect width="{width}" height="{height}" style="fill:var(--ground)"/><text class="strong" x="{left}" y="24">{escape(title)}</text>']
+    for tick in axis.ticks(6):
+        parts.append(f'<path class="grid" d="M{left} {n(y(tick))}H{width - right}"/><text class="soft small" text-anchor="end" x="{left - 6}" '
+                     f'y="{n(y(tick) + 4)}">{tick:.4g}</text>')
+    for step in range(0, count, max(1, 10 ** int(math.log10(max(count, 2) - 1)) // 4 or 1)):
+        parts.append(f'<text class="soft small" text-anchor="middle" x="{n(x(step))}" y="{height - foot + 16}">{step}</text>')
+    parts.append(f'<text class="soft small" text-anchor="middle" x="{n((left + width - right) / 2)}" y="{height - 8}">{escape(x_label)}</text>'
+                 f'<text class="soft small" text-anchor="middle" transform="translate(14 {n((top + height - foot) / 2)}) rotate(-90)">{escape(y_label)}</text>')
+    for i, (series, values) in enumerate(own.items()):
+        path = "L".join(f"{n(x(p))} {n(y(v))}" for p, v in enumerate(values))
+        # Behind, the lines are wider, so that each is seen where they lie on each other.
+        parts.append(f'<path class="s{i % len(LIGHT)} path" style="stroke-width:{n(1.5 + 2 * (len(own) - 1 - i))}" d="M{path}"/>'
+                     f'<path class="s{i % len(LIGHT)} path" d="M{left + 190 * i} 44h22"/><text class="small" x="{left + 190 * i + 28}" y="48">{escape(labels[series])}</text>')
+    return "".join([*parts, "</svg>"])

@@ -18,6 +18,11 @@ import lora_report
 import plots
 from lora_figures import BOTH, FORWARD, Figures
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "pytorch"))
+import compare  # noqa: E402
+import loss_curves  # noqa: E402
+import make_model  # noqa: E402
+
 SHAPES = [(8192, 1024, 1024), (8192, 4096, 4096), (8192, 4096, 14336), (8192, 14336, 4096), (2048, 4096, 4096), (16, 4096, 4096), (1, 4096, 4096)]
 
 
@@ -80,6 +85,26 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag, tag
 
 
+class TrainingTests(unittest.TestCase):
+    def test_a_case_names_a_model_and_may_name_a_size(self):
+        self.assertEqual((8, 1024, 16), tuple(compare.case_of("llama-1b")[k] for k in ("batch", "length", "rank")))
+        self.assertEqual((2, 4096), tuple(compare.case_of("llama-1b:2x4096")[k] for k in ("batch", "length")))
+        for wrong, says in (("llama-2b", "models are"), ("llama-1b:8", "such as llama-1b:8x128"), ("llama-1b:0x128", "batch and length")):
+            with self.assertRaisesRegex(ValueError, says):
+                compare.case_of(wrong)
+
+    def test_model_flops_are_those_of_the_shape(self):
+        # Llama 1B: 973 million weights in 16 layers, 262.7 million in the head.
+        case = {**compare.case_of("llama-1b"), "batch": 1, "length": 2}
+        expected = 2 * (4 * (973_078_528 + 262_668_288) + 6 * 11_272_192) + 6 * 16 * 4 * 2048
+        self.assertEqual(expected, compare.model_flops(make_model.SHAPES["llama-1b"], case, 11_272_192))
+
+    def test_distances_of_curves(self):
+        d = loss_curves.distance([3.0, 2.0, 1.0], [3.0, 2.5, 0.75])
+        self.assertEqual({"largest": 0.5, "mean": 0.25, "last_tenth": 0.25}, d)
+        self.assertEqual([8, 8], [len(row) for row in loss_curves.text_rows(2, 8)])
+
+
 class ReportTests(unittest.TestCase):
     def page(self, data, kernels=None):
         figures = Figures(data, kernels)
@@ -100,6 +125,13 @@ class ReportTests(unittest.TestCase):
         self.assertIn("said &lt;no&gt;", text)
         self.assertIn("| 8192×4096 → 4096, r 16 |", tables)
         self.assertIn("Made-up GPU; driver 1.2", tables)
+
+    def test_curves_are_a_file_of_their_own(self):
+        svg = plots.curves("Loss <of> two", {"a": [3.0, 2.0, 1.5], "b": [3.1, 2.1, 1.4]}, {"a": "first", "b": "second"}, "step", "loss")
+        root = ElementTree.fromstring(svg)
+        self.assertEqual("{http://www.w3.org/2000/svg}svg", root.tag)
+        self.assertEqual(4, len([p for p in root.iter("{http://www.w3.org/2000/svg}path") if "path" in p.get("class").split()]))
+        self.assertNotIn("nan", svg)
 
     def test_the_same_figures_give_the_same_bytes(self):
         with tempfile.TemporaryDirectory() as folder:
