@@ -6,7 +6,7 @@
 //   are loaded into registers a step ahead, and leaves y in a tile of shared memory (two of them, one barrier a step), which the
 //   8 warps, 16 columns each, multiply with dS transposed. Sums over row blocks are lowrank_sum's.
 // Numerics: deterministic: blocks depend on shapes alone; dg and du have swiglu_bwd's bits.  Aliasing: dg and du may be g and u
-// Versions: v1 not measured yet
+// Versions: v1 85% of copy at 8192×8192, rank 16, 185 µs, lowrank_sum's launch included; swiglu_bwd alone takes 173 µs (H200, 2026-11-27)
 #pragma once
 #include "../common/activation.cuh"
 #include "lowrank_grad.cuh"

@@ -15,7 +15,8 @@ public class KernelsCommandTests
         foreach (JsonElement kernel in kernels)
         {
             Assert.Contains(kernel.GetProperty("name").GetString()!, text, StringComparison.Ordinal);
-            Assert.Equal("sm_80", kernel.GetProperty("ptx_target").GetString());
+            bool native = kernel.GetProperty("ptx_version").GetString() is "";
+            Assert.Equal(native ? "sm_90a" : "sm_80", kernel.GetProperty("ptx_target").GetString());
         }
 
         Assert.Equal(KernelImages.Names, json.RootElement.GetProperty("images").EnumerateArray().Select(i => i.GetProperty("image").GetString()!).Order(StringComparer.Ordinal));
