@@ -237,7 +237,12 @@ class Figures:
             return ""
         last = ops[-1]
         return (f"{sum(o['share'] >= WELL for o in ops)} of {len(ops)} kernels reach {100 * WELL:.0f}% of the limit that binds them; "
-                f"the furthest from it is {last['op']} with {100 * last['share']:.0f}%.")
+                f"the furthest from it is {last['op']} with {100 * last['share']:.0f}%{self.ops_source()}.")
+
+    def ops_source(self):
+        """Where and when the kernels were timed, as the end of a sentence: another run than the layers', perhaps on another GPU."""
+        parts = [self.ops.get("gpu"), (self.ops.get("date") or "").partition("T")[0], self.ops.get("engine", "").partition("+")[2][:7]]
+        return f" ({', '.join(part for part in parts if part)})" if any(parts) else ""
 
     def tables(self):
         """(title, header, rows) of everything measured."""
