@@ -119,7 +119,7 @@ public class BenchCommandTests
         Assert.InRange(median, steps.Min(), steps.Max());
         Assert.Equal(32_000 / median, root.GetProperty("tokens_per_second").GetDouble(), 1e-6 * 32_000 / median);
         Assert.Equal(7, root.GetProperty("losses").GetArrayLength());
-        foreach (string field in (string[])["peak_allocated_bytes", "seconds_to_first_step", "seconds_to_load", "load_bytes_per_second"])
+        foreach (string field in (string[])["peak_allocated_bytes", "seconds_to_first_step", "seconds_to_load", "load_bytes_per_second", "model_flops_per_step"])
         {
             Assert.True(root.GetProperty(field).GetDouble() > 0, field);
         }

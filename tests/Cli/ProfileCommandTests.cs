@@ -35,6 +35,27 @@ public class ProfileCommandTests
         Assert.Equal(["norm", "3", "30.00", "37.5", "10.00", "0.400", "0.000", "50.0", ""], row);
     }
 
+    [Theory]
+    [InlineData("gemm bf16 NN 8192x2048x16416", "products")]
+    [InlineData("gemm bf16 NT 8192x16x2048", "low-rank path")]
+    [InlineData("gemm bf16 NN 16x4096x4096", "products")]
+    [InlineData("gemm bf16 NT 2048x17x1024", "products")]
+    [InlineData("lowrank_grad_y_r16_bf16", "low-rank path")]
+    [InlineData("lowrank_swiglu_bwd_r16_bf16", "activations")]
+    [InlineData("attention_fwd_wgmma_d64_bf16", "attention")]
+    [InlineData("addnorm_rms_fwd_bf16", "norms")]
+    [InlineData("crossentropy_long_f32", "embedding and loss")]
+    [InlineData("clear", "other")]
+    public void A_kernel_serves_a_part_of_the_model(string kernel, string part) => Assert.Equal(part, KernelGroup.GroupOf(kernel));
+
+    [Fact]
+    public void Parts_are_summed()
+    {
+        KernelSample[] samples = [new("rmsnorm_fwd_bf16", "", 0, 10, default), new("layernorm_fwd_bf16", "", 10, 20, default), new("copy_16", "", 30, 10, default)];
+        IReadOnlyList<KernelGroup> groups = KernelGroup.Of(KernelTotal.Of(samples));
+        Assert.Equal([new KernelGroup("norms", 30, 0.75), new KernelGroup("other", 10, 0.25)], groups);
+    }
+
     [Fact]
     public void Ranges_become_nested_slices()
     {

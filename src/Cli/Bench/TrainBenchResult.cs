@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Engine.Tensors;
 
@@ -35,6 +36,14 @@ internal sealed record TrainBenchResult
     /// <summary>Whether steps are recorded and replayed.</summary>
     public required bool Graphs { get; init; }
 
+    /// <summary>What the model asks for (<see cref="Engine.Lora.ModelFlops"/>).</summary>
+    public required double FlopsPerStep { get; init; }
+
+    /// <summary>The device's nominal FLOP/s, where it is known.</summary>
+    public required double? PeakFlops { get; init; }
+
+    public double FlopsPerSecond => 1000 * FlopsPerStep / Median;
+
     public double Median => DeviceTimer.Median(Milliseconds);
 
     public double TokensPerSecond => 1000 * TokensPerStep / Median;
@@ -44,6 +53,7 @@ internal sealed record TrainBenchResult
     [
         ("step", $"{Results.Figure(Median)} ms (median of {Milliseconds.Length}, {Results.Figure(Milliseconds.Min())} to {Results.Figure(Milliseconds.Max())})"),
         ("speed", $"{Results.Figure(TokensPerSecond)} tokens/s"),
+        ("model work", $"{Results.Figure(FlopsPerSecond / 1e12)} TFLOP/s" + (PeakFlops is { } peak ? string.Create(CultureInfo.InvariantCulture, $", {100 * FlopsPerSecond / peak:0.0}% of the GPU's nominal {peak / 1e12:0} (MFU)") : "")),
         ("peak memory", $"{Results.Bytes(PeakAllocatedBytes)} in tensors" + (PeakReservedBytes == 0 ? "" : $", {Results.Bytes(PeakReservedBytes)} reserved")),
         ("first step", $"{Results.Figure(SecondsToFirstStep)} s after the process's start"),
         ("loading", $"{Results.Figure(SecondsToLoad)} s, {Results.Figure(LoadBytesPerSecond / 1e9)} GB/s"),
@@ -73,6 +83,7 @@ internal sealed record TrainBenchResult
         json.WriteNumber("warmup", bench.Warmup);
         json.WriteNumber("steps", bench.Steps);
         json.WriteNumber("trained_parameters", TrainedParameters);
+        json.WriteNumber("model_flops_per_step", FlopsPerStep);
         json.WriteNumber("ms_per_step_median", Median);
         json.WriteNumber("ms_per_step_wall", Milliseconds.Average());
         json.WriteNumbers("ms_per_step_all", Milliseconds);

@@ -60,7 +60,7 @@ internal static class TrainCommand
         TrainingOutcome outcome;
         long tokens;
         using (MetricsFile? metrics = options.Metrics is null ? null : MetricsFile.Open(options.Metrics, before))
-        using (var display = new TrainingDisplay(context.Console, context.Quiet))
+        using (var display = new TrainingDisplay(context.Console, context.Quiet, peak: NominalPeak.Of(context.Device, tuning.Model.Base.DType)))
         {
             outcome = tuning.Train(new Observers(metrics, display), context.Console.Cancellation);
             tokens = display.Tokens;

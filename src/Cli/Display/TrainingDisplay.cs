@@ -16,14 +16,21 @@ internal sealed class TrainingDisplay : ITrainingObserver, IDisposable
     private readonly StatusLine _status;
     private readonly string _label;
     private readonly bool _quiet;
+    private readonly double? _peak;
     private readonly long _begin = Stopwatch.GetTimestamp();
     private int _stepsSeen;
 
-    public TrainingDisplay(CommandConsole console, bool quiet, string label = "")
+    /// <summary>Makes the display.</summary>
+    /// <param name="console">Where it is shown.</param>
+    /// <param name="quiet">Nothing but what stays.</param>
+    /// <param name="label">What lines begin with.</param>
+    /// <param name="peak">FLOP/s that model FLOPs are shown as a share of (MFU); null to leave it out.</param>
+    public TrainingDisplay(CommandConsole console, bool quiet, string label = "", double? peak = null)
     {
         _status = new StatusLine(console, quiet);
         _quiet = quiet;
         _label = label;
+        _peak = peak;
     }
 
     /// <summary>Tokens read so far.</summary>
@@ -59,10 +66,11 @@ internal sealed class TrainingDisplay : ITrainingObserver, IDisposable
     {
         double perStep = Stopwatch.GetElapsedTime(_begin).TotalSeconds / _stepsSeen;
         string left = Results.Duration(TimeSpan.FromSeconds(perStep * (m.TotalSteps - m.Step)));
+        string utilization = _peak is { } peak ? string.Create(CultureInfo.InvariantCulture, $"  MFU {100 * m.FlopsPerSecond / peak:0}%") : "";
         string progress = bar ? $"{Bar(m.Step, m.TotalSteps)} " : "";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{_label}{progress}step {m.Step}/{m.TotalSteps}  loss {m.Loss:0.0000}  grad norm {m.GradientNorm:0.000}  lr {m.LearningRate:0.00e+0}  {m.TokensPerSecond:N0} tokens/s  {left} left");
+            $"{_label}{progress}step {m.Step}/{m.TotalSteps}  loss {m.Loss:0.0000}  grad norm {m.GradientNorm:0.000}  lr {m.LearningRate:0.00e+0}  {m.TokensPerSecond:N0} tokens/s{utilization}  {left} left");
     }
 
     private static string Bar(int done, int total)

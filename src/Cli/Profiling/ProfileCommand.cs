@@ -16,8 +16,10 @@ internal static class ProfileCommand
         var command = new Command("profile", """
             Runs another command on a GPU, times each of its kernels with CUDA events, and prints a table by kernel after the
             command's own output: launches, time, share of all kernels' time, rates of the bytes and operations that a kernel
-            must do, and their shares of a copy of 1 GiB and of a bf16 matrix product, measured first. Work is launched
-            kernel by kernel, not replayed from graphs; an event pair adds about two microseconds between kernels.
+            must do, and their shares of a copy of 1 GiB and of a bf16 matrix product, measured first. A second table sums the
+            kernels by the part of the model they serve; the low-rank path's share is what an adapter costs beside the frozen
+            model. Work is launched kernel by kernel, not replayed from graphs; an event pair adds about two microseconds
+            between kernels.
 
             Example:
               engine profile bench train --model Llama-3.2-1B --steps 3 --trace trace.json
@@ -93,6 +95,9 @@ internal static class ProfileCommand
         context.Console.WriteTable(
             ["kernel", ">count", ">total µs", ">% time", ">mean µs", ">GB/s", ">TFLOP/s", ">% copy", ">% matmul"],
             totals.Select(t => t.Row(peaks)));
+        context.Console.WriteTable(
+            ["part of the model", ">total µs", ">% time"],
+            KernelGroup.Of(totals).Select(static g => new[] { g.Name, Results.Figure(g.Microseconds), Results.Percent(g.Share) }));
         context.Console.Output.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
             $"{totals.Sum(t => t.Count):N0} launches of {totals.Count} kernels, {totals.Sum(t => t.Microseconds) / 1000:0.00} ms; measured on {context.Device.Name}: " +
@@ -110,6 +115,17 @@ internal static class ProfileCommand
         foreach (KernelTotal total in totals)
         {
             total.Write(json, peaks);
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("parts");
+        foreach (KernelGroup group in KernelGroup.Of(totals))
+        {
+            json.WriteStartObject();
+            json.WriteString("part", group.Name);
+            json.WriteNumber("microseconds", group.Microseconds);
+            json.WriteNumber("share", group.Share);
+            json.WriteEndObject();
         }
 
         json.WriteEndArray();

@@ -12,8 +12,9 @@ namespace Engine.Lora;
 /// <param name="LearningRate">The rate of this step.</param>
 /// <param name="Tokens">Tokens the step read.</param>
 /// <param name="TokensPerSecond">Tokens over the step's wall time.</param>
+/// <param name="FlopsPerSecond">What the model asks for (<see cref="ModelFlops"/>) over that time.</param>
 public readonly record struct TrainingMetrics(
-    int Step, int TotalSteps, double Loss, double GradientNorm, double LearningRate, long Tokens, double TokensPerSecond);
+    int Step, int TotalSteps, double Loss, double GradientNorm, double LearningRate, long Tokens, double TokensPerSecond, double FlopsPerSecond);
 
 /// <summary>What a run reports to while it goes on.</summary>
 public interface ITrainingObserver
@@ -61,6 +62,7 @@ public sealed class TrainingRun : IDisposable
     private readonly BatchPlan _plan;
     private readonly TrainingStep _step;
     private readonly LearningRateSchedule _schedule;
+    private readonly ModelFlops _flops;
     private readonly int _padId;
 
     /// <summary>Prepares a run.</summary>
@@ -89,6 +91,7 @@ public sealed class TrainingRun : IDisposable
 
         _schedule = options.ToSchedule(TotalSteps);
         Trained = trained;
+        _flops = new ModelFlops(model.Base.Config, trained.Sum(static p => p.Value.Elements), options.Method == TrainingMethod.Full);
         _step = new TrainingStep(
             model, trained, new AdamWOptions(options.Beta1, options.Beta2, options.Epsilon, options.WeightDecay))
         {
@@ -146,12 +149,13 @@ public sealed class TrainingRun : IDisposable
         {
             long begin = clock.ElapsedTicks;
             double rate = _schedule.At(StepsDone);
-            StepResult result = Step(rate);
+            Batch[] batches = NextBatches();
+            StepResult result = Step(batches, rate);
             double seconds = (double)(clock.ElapsedTicks - begin) / System.Diagnostics.Stopwatch.Frequency;
             first = double.IsNaN(first) ? result.Loss : first;
             last = result.Loss;
             observer?.OnStep(new TrainingMetrics(
-                StepsDone, TotalSteps, result.Loss, result.GradientNorm, rate, result.Tokens, result.Tokens / seconds));
+                StepsDone, TotalSteps, result.Loss, result.GradientNorm, rate, result.Tokens, result.Tokens / seconds, _flops.Of(batches) / seconds));
             bool stop = evaluate is not null && IsEvaluationDue() && Evaluate(evaluate, observer);
             if (checkpoint is not null && _options.CheckpointEvery is { } every && StepsDone % every == 0 && StepsDone < TotalSteps)
             {
@@ -193,11 +197,11 @@ public sealed class TrainingRun : IDisposable
     private static int StepsOf(int epochs, int batchesPerEpoch, int accumulate) =>
         checked((int)((((long)epochs * batchesPerEpoch) + accumulate - 1) / accumulate));
 
-    private StepResult Step(double rate)
+    private StepResult Step(Batch[] batches, double rate)
     {
         try
         {
-            return _step.Run(NextBatches(), rate);
+            return _step.Run(batches, rate);
         }
         catch (DeviceOutOfMemoryException error)
         {

@@ -1,0 +1,56 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+
+namespace Engine.Cli.Profiling;
+
+/// <summary>The kernels that serve one part of a model together.</summary>
+/// <param name="Name">The part.</param>
+/// <param name="Microseconds">Their time.</param>
+/// <param name="Share">Of the time of all kernels.</param>
+internal sealed partial record KernelGroup(string Name, double Microseconds, double Share)
+{
+    // A product with an extent up to this one, in the border's units, is the low-rank path's: no frozen weight is so narrow, and
+    // what an odd vocabulary leaves of a head is no multiple.
+    private const int WidestRank = 256;
+    private const int BorderUnit = 8;
+
+    // By what a kernel's name begins with; the first that fits counts. SwiGLU's backward forms dA on the way, but most of its time
+    // is SwiGLU's.
+    private static readonly (string Prefix, string Group)[] s_groups =
+    [
+        ("lowrank_swiglu", "activations"), ("lowrank", "low-rank path"), ("groupedlowrank", "low-rank path"), ("dora", "low-rank path"),
+        ("gemv", "products"), ("attention", "attention"), ("rope", "attention"), ("cacheappend", "attention"),
+        ("rmsnorm", "norms"), ("layernorm", "norms"), ("addnorm", "norms"),
+        ("swiglu", "activations"), ("silu", "activations"), ("gelu", "activations"),
+        ("crossentropy", "embedding and loss"), ("embedding", "embedding and loss"), ("sampling", "embedding and loss"),
+        ("adamw", "optimizer"), ("gradientnorm", "optimizer"),
+    ];
+
+    /// <summary>The parts, the most time first.</summary>
+    public static IReadOnlyList<KernelGroup> Of(IReadOnlyList<KernelTotal> totals)
+    {
+        double all = totals.Sum(static t => t.Microseconds);
+        return [.. totals.GroupBy(static t => GroupOf(t.Kernel))
+            .Select(g => new KernelGroup(g.Key, g.Sum(static t => t.Microseconds), g.Sum(static t => t.Microseconds) / all))
+            .OrderByDescending(static g => g.Microseconds).ThenBy(static g => g.Name, StringComparer.Ordinal)];
+    }
+
+    /// <summary>The part that a kernel serves, such as <c>attention</c>.</summary>
+    public static string GroupOf(string kernel)
+    {
+        if (kernel.StartsWith("gemm ", StringComparison.Ordinal))
+        {
+            Match extents = Extents().Match(kernel);
+            bool narrow = extents.Success && extents.Groups.Values.Skip(1)
+                .Select(static g => int.Parse(g.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture))
+                .Any(static extent => extent <= WidestRank && extent % BorderUnit == 0);
+            return narrow ? "low-rank path" : "products";
+        }
+
+        return Array.Find(s_groups, g => kernel.StartsWith(g.Prefix, StringComparison.Ordinal)).Group ?? "other";
+    }
+
+    // Columns and depth of rows×columns×depth: few rows are a small batch.
+    [GeneratedRegex(@"\d+x(\d+)x(\d+)")]
+    private static partial Regex Extents();
+}
