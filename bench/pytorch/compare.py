@@ -199,6 +199,7 @@ def main():
     if missing:
         subprocess.run([sys.executable, str(HERE / "make_model.py"), "--out", str(options.work / "models"),
                         *(part for m in missing for part in ("--shape", m))], check=True)
+    device = gpu()
     entries = []
     with tempfile.TemporaryDirectory(prefix="compile-cache-") as cache:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
@@ -208,8 +209,15 @@ def main():
                     wanted = round_ <= (options.compile_rounds if mode == "compile" else options.rounds)
                     if wanted and time.time() < options.until:
                         entries.append(run(mode, model, round_, options, environment))
+                        # What a run that is stopped has measured until then is kept.
+                        write(entries, device, models, options)
+    print(write(entries, device, models, options))
+    return 1 if any("error" in e for e in entries) else 0
+
+
+def write(entries, device, models, options):
+    """Writes what has been measured as JSON and Markdown, and returns the latter."""
     versions = next((e["result"]["versions"] for e in entries if "versions" in e.get("result", {})), {})
-    device = gpu()
     peak = next((rate for name, rate in PEAKS.items() if name in device.get("name", "")), None)
     report = {"about": {"gpu": device, "peak_flops_per_second": peak, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                         "commit": options.commit, "versions": versions,
@@ -218,8 +226,7 @@ def main():
     (options.out / "train-step.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     text = table(report)
     (options.out / "train-step.md").write_text(text, encoding="utf-8")
-    print(text)
-    return 1 if any("error" in e for e in entries) else 0
+    return text
 
 
 if __name__ == "__main__":
