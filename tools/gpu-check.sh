@@ -6,11 +6,11 @@
 #   bf16       PyTorch's bf16 errors for the parity tests: DIR/bf16-errors.json (python3 with torch, transformers, peft)
 #   demo       engine demo on the GPU: DIR/demo.json
 #   models     random models for the comparison (python3 with torch)
-#   train      the training step against PEFT, alternating: DIR/train-step.json and .md (python3 with torch and peft)
+#   train      the training step against PEFT, alternating: DIR/train-step.json, .md and .html (python3 with torch and peft)
 #   busy       the GPU's share of a training step, by CUPTI: DIR/gpu-busy.json (g++; models)
 #   decode     generation at batch 1 and 32, Llama 1B: DIR/gpu-decode.json (models)
 #   llama-8b   load rate, first step and step of Llama 8B: DIR/gpu-llama-8b.json (makes the model: 16 GB in out/work)
-#   sweep      the training step at several lengths and batches: DIR/sweep.json and .md (python3 with torch and peft)
+#   sweep      the training step at several lengths and batches: DIR/sweep.json, .md and .html (python3 with torch and peft)
 #   curves     loss curves of Engine and PEFT on one text: DIR/loss-curves.json and .svg (python3 with torch and peft)
 #   soak       2,000 steps whose memory has to stay flat: DIR/gpu-soak.json (models)
 #   lora       adapters, merges, mixed batches against PyTorch, and each op alone: DIR/lora-linear.json, .md and .html
@@ -270,7 +270,7 @@ run_sweep() {
     # shellcheck disable=SC2086 # COMPARE holds several options
     step sweep "$most" python3 bench/pytorch/compare.py --engine "$engine" --models "${models// /,}" --sweep --rounds 1 --compile-rounds 0 \
         --out "$work/sweep" --work "$work" --commit "$commit" --limit $((most - 30)) ${COMPARE:-}
-    for kind in json md; do if [ -f "$work/sweep/train-step.$kind" ]; then cp "$work/sweep/train-step.$kind" "$out/sweep.$kind"; fi; done
+    for kind in json md html; do if [ -f "$work/sweep/train-step.$kind" ]; then cp "$work/sweep/train-step.$kind" "$out/sweep.$kind"; fi; done
     if [ -f "$out/sweep.md" ]; then cat "$out/sweep.md"; fi
 }
 

@@ -7,8 +7,8 @@ A case is a model, or a model at another batch and length: llama-1b:8x128. --swe
 several lengths and at 8x128, where launches are the bound, instead. Per case the order is engine, eager, compile, engine,
 eager, ...: every mode --rounds times, but compile --compile-rounds times, since its first step takes a minute. Each figure
 in the table is the median over a mode's rounds; the time to the first step is that of the first round, when torch.compile's
-cache, which is made anew for the run, is empty. Writes OUT/train-step.json with every process's own result and
-OUT/train-step.md; logs, and models that are not there yet, go to WORK. What was measured within --limit is kept. Two models
+cache, which is made anew for the run, is empty. Writes OUT/train-step.json with every process's own result, and its report
+(bench/report/train_report.py) as OUT/train-step.md and .html; logs, and models that are not there yet, go to WORK. What was measured within --limit is kept. Two models
 with the default rounds take about five minutes.
 
 MFU is model FLOPs a second over the GPU's nominal dense bf16 rate. Model FLOPs of a step: 4·P·tokens for the P weights of
@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "report"))
 
 # Batch, length, rank and targets are those of the project's recorded peers.
 CASES = {
@@ -118,7 +119,7 @@ def gpu():
         return {"error": str(error)}
 
 
-def summaries(entries, options, peak):
+def summaries(entries):
     """Per case and mode: the figures' medians over its rounds, and the first round's time to the first step."""
     result = {}
     for entry in entries:
@@ -127,44 +128,8 @@ def summaries(entries, options, peak):
     return {model: {mode: {**{f: statistics.median(r[f] for r in rounds) for f in FIGURES}, "rounds": len(rounds),
                            "ms_per_step_of_rounds": [r["ms_per_step_median"] for r in rounds],
                            "seconds_to_first_step": rounds[0]["seconds_to_first_step"],
-                           "mfu": mfu(model, rounds, options, peak),
                            "first_and_last_loss": [rounds[0]["losses"][0], rounds[0]["losses"][-1]]}
                     for mode, rounds in modes.items()} for model, modes in result.items()}
-
-
-def mfu(name, rounds, options, peak):
-    """Model FLOPs a second over the peak, or None where that is not known."""
-    if peak is None:
-        return None
-    case = case_of(name)
-    config = json.loads((options.work / "models" / case["model"] / "config.json").read_text(encoding="utf-8"))
-    seconds = statistics.median(r["ms_per_step_median"] for r in rounds) / 1000
-    return model_flops(config, case, rounds[0]["trained_parameters"]) / seconds / peak
-
-
-def table(report):
-    about, lines = report["about"], []
-    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    lines += [f"{about['gpu'].get('name')}, driver {about['gpu'].get('driver_version')}; {versions}; {about['date']}; "
-              f"commit {about['commit']}. Written by `{about['command']}`.", "",
-              "| model, batch | mode | ms/step | times Engine | tokens/s | MFU | peak GB allocated / reserved | first step s | loss, first → last |",
-              "|---|---|---|---|---|---|---|---|---|"]
-    for model, modes in report["summary"].items():
-        case = case_of(model)
-        own = modes.get("engine", {}).get("ms_per_step_median")
-        for mode in (m for m in LABELS if m in modes):
-            r = modes[mode]
-            ratio = f"{r['ms_per_step_median'] / own:.2f}" if own else ""
-            lines.append(
-                f"| {case['model']}, {case['batch']}×{case['length']}, {case['targets']} r {case['rank']} | {LABELS[mode]} "
-                f"| {r['ms_per_step_median']:.2f} | {ratio} | {r['tokens_per_second']:,.0f} "
-                f"| {'' if r['mfu'] is None else format(r['mfu'], '.1%')} "
-                f"| {r['peak_allocated_bytes'] / 1e9:.2f} / {r['peak_reserved_bytes'] / 1e9:.2f} "
-                f"| {r['seconds_to_first_step']:.1f} | {r['first_and_last_loss'][0]:.4f} → {r['first_and_last_loss'][1]:.4f} |")
-    for entry in report["runs"]:
-        if "error" in entry:
-            lines += ["", f"{entry['model']} {entry['mode']}, round {entry['round']}: {entry['error']}"]
-    return "\n".join(lines) + "\n"
 
 
 def main():
@@ -211,22 +176,21 @@ def main():
                         entries.append(run(mode, model, round_, options, environment))
                         # What a run that is stopped has measured until then is kept.
                         write(entries, device, models, options)
-    print(write(entries, device, models, options))
+    write(entries, device, models, options)
+    import train_report
+    train_report.write([options.out / "train-step.json"], None, options.out)
+    print((options.out / "train-step.md").read_text(encoding="utf-8"))
     return 1 if any("error" in e for e in entries) else 0
 
 
 def write(entries, device, models, options):
-    """Writes what has been measured as JSON and Markdown, and returns the latter."""
+    """Writes what has been measured as JSON."""
     versions = next((e["result"]["versions"] for e in entries if "versions" in e.get("result", {})), {})
-    peak = next((rate for name, rate in PEAKS.items() if name in device.get("name", "")), None)
-    report = {"about": {"gpu": device, "peak_flops_per_second": peak, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    report = {"about": {"gpu": device, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                         "commit": options.commit, "versions": versions,
                         "command": f"bench/pytorch/compare.py --models {options.models}{' --sweep' if options.sweep else ''} --steps {options.steps}"},
-              "cases": {m: case_of(m) for m in models}, "summary": summaries(entries, options, peak), "runs": entries}
+              "cases": {m: case_of(m) for m in models}, "summary": summaries(entries), "runs": entries}
     (options.out / "train-step.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    text = table(report)
-    (options.out / "train-step.md").write_text(text, encoding="utf-8")
-    return text
 
 
 if __name__ == "__main__":

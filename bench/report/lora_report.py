@@ -9,23 +9,14 @@ it says is computed from the figures, and the same files give the same bytes."""
 import argparse
 import json
 import sys
-from html import escape
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import page
 import plots
 from lora_figures import FORWARD, BOTH, PLOTTED_RANK, SPREAD, SPREAD_RANK, WELL, Figures, number, targets_text
 
-PAGE_STYLE = """
-body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:940px;margin:0 auto;padding:32px 20px 64px}h1{font-size:28px;line-height:1.2;margin:0 0 6px}h2{font-size:20px;margin:48px 0 4px}
-p{margin:6px 0 12px;max-width:46em}.about{color:var(--soft);font-size:14px}.say{font-size:16px}figure{margin:12px 0 24px}
-.legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;margin:8px 0}.legend span{display:inline-flex;align-items:center;gap:6px}
-.legend svg{width:16px;height:16px}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:3px 10px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}
-details{margin:16px 0}summary{cursor:pointer}code{font-size:.92em}
-"""
 METHOD = ("A ratio is a candidate's time over that of the bare frozen product (for a merge: of a copy of the same size) of the same side, case and "
           "round; figures are medians over the rounds. “Captured”: replayed from a CUDA graph. Engine's candidates and the bare products are captured.")
 
@@ -132,31 +123,14 @@ SECTIONS = [("Cost over the bare product, by shape", linear_plots, Figures.say_l
 
 
 def markdown(figures):
-    lines = [f"{figures.about_line()} Written by `{figures.about.get('command', 'lora_bench.py')}`.", "", METHOD, ""]
-    for title, _, say in SECTIONS:
-        if sentence := say(figures):
-            lines += [f"- {title}: {sentence}"]
-    for title, header, rows in figures.tables():
-        lines += ["", f"## {title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}", *(f"| {' | '.join(r)} |" for r in rows)]
-    problems = figures.problems()
-    return "\n".join(lines + (["", "## Not measured", "", *(f"- {p}" for p in problems)] if problems else [])) + "\n"
+    about = [f"{figures.about_line()} Written by `{figures.about.get('command', 'lora_bench.py')}`.", METHOD]
+    return page.markdown(about, [(title, say(figures), "") for title, _, say in SECTIONS], figures.tables(), figures.problems())
 
 
 def html(figures):
-    parts = ['<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-             f'<meta name="color-scheme" content="light dark"><title>LoRA linear: Engine and PyTorch</title><style>{plots.STYLE}{PAGE_STYLE}</style></head><body><main>',
-             f'<h1>What an adapter costs: Engine and PyTorch</h1><p class="about">{escape(figures.about_line())}</p><p class="about">{escape(METHOD)}</p>']
-    for title, plot, say in SECTIONS:
-        if drawn := plot(figures):
-            parts.append(f'<section><h2>{escape(title)}</h2><p class="say">{escape(say(figures))}</p><figure>{drawn}</figure></section>')
-    parts.append(f'<p class="about">{escape(targets_text())}</p><h2>All figures</h2>')
-    for title, header, rows in figures.tables():
-        head = "".join(f"<th>{escape(h)}</th>" for h in header)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in rows)
-        parts.append(f'<details><summary>{escape(title)}</summary><div class="scroll"><table><tr>{head}</tr>{body}</table></div></details>')
-    if problems := figures.problems():
-        parts.append(f"<h2>Not measured</h2><ul>{''.join(f'<li>{escape(p)}</li>' for p in problems)}</ul>")
-    return "\n".join([*parts, "</main></body></html>"]) + "\n"
+    return page.page(
+        "LoRA linear: Engine and PyTorch", "What an adapter costs: Engine and PyTorch", [figures.about_line(), METHOD],
+        [(title, say(figures), plot(figures)) for title, plot, say in SECTIONS], targets_text(), figures.tables(), figures.problems())
 
 
 def write(data, ops, out):

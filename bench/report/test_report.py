@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of the LoRA report, on figures that are made up:    python3 bench/report/test_report.py"""
+"""Tests of the reports, on figures that are made up:    python3 bench/report/test_report.py"""
 
 import copy
 import html
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "pytorch"))
 import compare  # noqa: E402
 import loss_curves  # noqa: E402
 import make_model  # noqa: E402
+import train_report  # noqa: E402
 
 SHAPES = [(8192, 1024, 1024), (8192, 4096, 4096), (8192, 4096, 14336), (8192, 14336, 4096), (2048, 4096, 4096), (16, 4096, 4096), (1, 4096, 4096)]
 
@@ -103,6 +104,54 @@ class TrainingTests(unittest.TestCase):
         d = loss_curves.distance([3.0, 2.0, 1.0], [3.0, 2.5, 0.75])
         self.assertEqual({"largest": 0.5, "mean": 0.25, "last_tenth": 0.25}, d)
         self.assertEqual([8, 8], [len(row) for row in loss_curves.text_rows(2, 8)])
+
+
+def training(modes=("engine", "eager", "compile")):
+    """A result of compare.py with made-up figures."""
+    runs, scale = [], {"engine": 1.0, "eager": 2.7, "compile": 1.5}
+    for name in ("gpt2-medium", "llama-1b", "llama-1b:8x128"):
+        for mode in modes:
+            ms = 40 * scale[mode]
+            runs.append({"model": name, "mode": mode, "round": 1, "result": {
+                "ms_per_step_median": ms, "tokens_per_second": 8e6 / ms, "peak_allocated_bytes": 6e9 * scale[mode], "peak_reserved_bytes": 7e9,
+                "seconds_to_first_step": 2 * scale[mode] ** 3, "losses": [11.0, 10.5], "trained_parameters": 1000}})
+    runs.append({"model": "llama-1b", "mode": "eager", "round": 2, "error": "exit code <1>"})
+    names = dict.fromkeys(r["model"] for r in runs)
+    return {"about": {"gpu": {"name": "NVIDIA H200", "driver_version": "1"}, "date": "2026-01-02", "commit": "abcdef0123", "versions": {"torch": "2"}, "command": "c"},
+            "cases": {n: compare.case_of(n) for n in names}, "summary": compare.summaries(runs), "runs": runs}
+
+
+class TrainingReportTests(unittest.TestCase):
+    def written(self, results, curves=None):
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, f"{i}.json") for i in range(len(results))]
+            for file, result in zip(files, results):
+                file.write_text(json.dumps(result), encoding="utf-8")
+            if curves:
+                Path(folder, "curves.json").write_text(json.dumps(curves), encoding="utf-8")
+            train_report.write(files, Path(folder, "curves.json") if curves else None, Path(folder, "out"))
+            return tuple(Path(folder, "out", f"train-step.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
+
+    def test_page_and_tables(self):
+        curves = {"settings": {"model": "llama-1b"}, "losses": {"eager": [3.0, 2.0], "engine": [3.0, 2.1]},
+                  "distance_to_peft": {"engine": loss_curves.distance([3.0, 2.1], [3.0, 2.0])}}
+        html_text, tables = self.written([training()], curves)
+        checked = Page()
+        checked.feed(html_text)
+        self.assertEqual([], checked.open)
+        for title in ("Step time", "Memory", "Model FLOPs utilization", "First step", "Loss"):
+            self.assertIn(f"<h2>{title}</h2>", html_text)
+        self.assertIn("0.37 to 0.37 of PEFT’s time and 0.67 to 0.67", tables)
+        self.assertIn("| Llama 1B 8×128, all-linear r 16 | PEFT eager | 108.00 | 2.70 |", tables)
+        self.assertIn("exit code &lt;1&gt;", html_text)
+        self.assertIn("Engine 0.0500 on average and 0.1000 at most", tables)
+        for broken in ('"nan', '"inf', "None", "Traceback"):
+            self.assertNotIn(broken, html_text)
+
+    def test_results_of_several_commits_stand_beside_each_other(self):
+        _, tables = self.written([training(("engine",)), training()])
+        self.assertIn("| GPT-2 medium 8×1024, abcdef0, c_attn r 8 | Engine |", tables)
+        self.assertEqual(self.written([training()]), self.written([training()]))
 
 
 class ReportTests(unittest.TestCase):
