@@ -36,8 +36,8 @@ CASES = {
     "llama-8b": dict(batch=4, length=1024, rank=16, targets="all-linear"),
 }
 LENGTHS = ["64x128", "16x512", "8x1024", "2x4096", "8x128"]
-# FLOP/s, dense, from NVIDIA's data sheets of the SXM modules.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+# FLOP/s, dense, from NVIDIA's data sheets; the longer name first. A part of a GPU (MIG) has no rate here.
+PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 836e12, "H200": 989e12, "A100": 312e12}
 LABELS = {"engine": "Engine", "eager": "PEFT eager", "compile": "PEFT + torch.compile"}
 FIGURES = ["ms_per_step_median", "tokens_per_second", "peak_allocated_bytes", "peak_reserved_bytes"]
 
@@ -69,6 +69,14 @@ def model_flops(config, case, trained):
         linears = width * (2 * attended + 2 * keys) + 3 * width * config["intermediate_size"]
     weights = layers * linears + config["vocab_size"] * width
     return tokens * (4 * weights + 6 * trained) + 6 * layers * case["batch"] * case["length"] ** 2 * attended
+
+
+def peak_of(name):
+    """The nominal dense bf16 rate of a GPU by its name, or None."""
+    words = (name or "").replace("-", " ").split()
+    if "MIG" in words:
+        return None
+    return next((rate for gpu, rate in PEAKS.items() if any(words[i:i + len(gpu.split())] == gpu.split() for i in range(len(words)))), None)
 
 
 def command(mode, model, case, options, result):
@@ -188,7 +196,8 @@ def write(entries, device, models, options):
     versions = next((e["result"]["versions"] for e in entries if "versions" in e.get("result", {})), {})
     report = {"about": {"gpu": device, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                         "commit": options.commit, "versions": versions,
-                        "command": f"bench/pytorch/compare.py --models {options.models}{' --sweep' if options.sweep else ''} --steps {options.steps}"},
+                        "command": f"bench/pytorch/compare.py --models {options.models}{' --sweep' if options.sweep else ''} --modes {options.modes} "
+                        f"--steps {options.steps} --rounds {options.rounds} --compile-rounds {options.compile_rounds}"},
               "cases": {m: case_of(m) for m in models}, "summary": summaries(entries), "runs": entries}
     (options.out / "train-step.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

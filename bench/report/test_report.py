@@ -100,6 +100,11 @@ class TrainingTests(unittest.TestCase):
         expected = 2 * (4 * (973_078_528 + 262_668_288) + 6 * 11_272_192) + 6 * 16 * 4 * 2048
         self.assertEqual(expected, compare.model_flops(make_model.SHAPES["llama-1b"], case, 11_272_192))
 
+    def test_a_gpu_is_known_by_its_name(self):
+        for name, rate in (("NVIDIA H200", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA A100-SXM4-80GB", 312e12),
+                           ("NVIDIA A1000", None), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None), (None, None)):
+            self.assertEqual(rate, compare.peak_of(name), name)
+
     def test_distances_of_curves(self):
         d = loss_curves.distance([3.0, 2.0, 1.0], [3.0, 2.5, 0.75])
         self.assertEqual({"largest": 0.5, "mean": 0.25, "last_tenth": 0.25}, d)

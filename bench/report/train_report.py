@@ -41,7 +41,7 @@ class Training:
                 self.cases.append({
                     "label": f"{MODELS.get(case['model'], case['model'])} {case['batch']}×{case['length']}{commit}", "case": case, "modes": modes,
                     "usual": name == case["model"], "flops": compare.model_flops(make_model.SHAPES[case["model"]], case, trained),
-                    "peak": next((rate for gpu, rate in compare.PEAKS.items() if gpu in (result["about"]["gpu"].get("name") or "")), None)})
+                    "peak": compare.peak_of(result["about"]["gpu"].get("name"))})
 
     def about(self):
         lines = []

@@ -80,7 +80,7 @@ internal sealed record TrainBench(
             Losses = losses,
             TrainedParameters = trained.Sum(p => p.Value.Elements),
             DType = model.Base.DType,
-            FlopsPerStep = new ModelFlops(model.Base.Config, trained.Sum(p => p.Value.Elements), Adapter is null).Of(batches[0].Lengths),
+            FlopsPerStep = ModelFlops.OfTraining(model).Of(batches[0].Lengths),
             PeakFlops = NominalPeak.Of(device, model.Base.DType),
             Graphs = device is CudaDevice { UsesGraphs: true },
         };

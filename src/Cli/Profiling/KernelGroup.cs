@@ -9,8 +9,8 @@ namespace Engine.Cli.Profiling;
 /// <param name="Share">Of the time of all kernels.</param>
 internal sealed partial record KernelGroup(string Name, double Microseconds, double Share)
 {
-    // A product with an extent up to this one, in the border's units, is the low-rank path's: no frozen weight is so narrow, and
-    // what an odd vocabulary leaves of a head is no multiple.
+    // A product with a weight's extent up to this one, in the border's units, is the low-rank path's: the frozen weights of models
+    // that are worth a profile are wider, and what an odd vocabulary leaves of a head is no multiple.
     private const int WidestRank = 256;
     private const int BorderUnit = 8;
 
@@ -41,16 +41,26 @@ internal sealed partial record KernelGroup(string Name, double Microseconds, dou
         if (kernel.StartsWith("gemm ", StringComparison.Ordinal))
         {
             Match extents = Extents().Match(kernel);
-            bool narrow = extents.Success && extents.Groups.Values.Skip(1)
-                .Select(static g => int.Parse(g.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture))
-                .Any(static extent => extent <= WidestRank && extent % BorderUnit == 0);
-            return narrow ? "low-rank path" : "products";
+            if (!extents.Success)
+            {
+                return "products";
+            }
+
+            // Tokens are the rows, or, where the first operand is transposed for a weight's gradient, the depth.
+            bool transposed = extents.Groups[1].Value == "T";
+            return IsNarrow(extents.Groups[transposed ? 2 : 4]) || IsNarrow(extents.Groups[3]) ? "low-rank path" : "products";
         }
 
         return Array.Find(s_groups, g => kernel.StartsWith(g.Prefix, StringComparison.Ordinal)).Group ?? "other";
     }
 
-    // Columns and depth of rows×columns×depth: few rows are a small batch.
-    [GeneratedRegex(@"\d+x(\d+)x(\d+)")]
+    private static bool IsNarrow(Group extent)
+    {
+        int value = int.Parse(extent.ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture);
+        return value <= WidestRank && value % BorderUnit == 0;
+    }
+
+    // Whether the first operand is transposed; rows×columns×depth.
+    [GeneratedRegex(@"([NT])[NT] (\d+)x(\d+)x(\d+)")]
     private static partial Regex Extents();
 }

@@ -22,9 +22,9 @@ public sealed record KernelEntry(string Op, string Name, int LaunchBound, string
     {
         string name = $"{op}.ptx";
         List<KernelEntry> entries = KernelImages.Names.Contains(name) ? [.. Parse(op, Encoding.UTF8.GetString(KernelImages.Read(name)))] : [];
+        var known = entries.Select(e => e.Name).ToHashSet();
         foreach (string image in KernelImages.Names.Where(n => n.StartsWith(op + ".sm_", StringComparison.Ordinal) && n.EndsWith("a.cubin", StringComparison.Ordinal)))
         {
-            var known = entries.Select(e => e.Name).ToHashSet();
             string target = image.Split('.')[1];
             entries.AddRange(NamesIn(KernelImages.Read(image)).Where(n => !known.Contains(n)).Select(n => new KernelEntry(op, n, 0, "", target)));
         }

@@ -91,7 +91,7 @@ public sealed class TrainingRun : IDisposable
 
         _schedule = options.ToSchedule(TotalSteps);
         Trained = trained;
-        _flops = new ModelFlops(model.Base.Config, trained.Sum(static p => p.Value.Elements), options.Method == TrainingMethod.Full);
+        _flops = ModelFlops.OfTraining(model);
         _step = new TrainingStep(
             model, trained, new AdamWOptions(options.Beta1, options.Beta2, options.Epsilon, options.WeightDecay))
         {
