@@ -3,7 +3,8 @@
 # driver from CUDA 12.0 on loads it), <op>.sm_NN.cubin.gz (native), and manifest.tsv, which ties each image to its source.
 # Usage: kernels-cu/build.sh [--ptx | --cubin] [OP ...]     default: both kinds, all ops
 #   NVCC   the compiler (default nvcc); 11.8 to 12.0 for --ptx, 11.8 or newer for --cubin
-#   ARCHS  the native targets (default "80 90"; for ops with a wgmma.cuh "80 90a", which takes nvcc 12 or newer); FLAGS: more flags; OUT: another folder for the images, from kernels-cu/
+#   ARCHS  the native targets (default "80 90"; for ops with a wgmma.cuh "80 90a", which takes nvcc 12 or newer)
+#   FLAGS  more flags; OUT: another folder for the images, from kernels-cu/
 #   HOSTCXX  the host compiler of nvcc 11 (default clang-14)
 # Without a GPU: Debian's nvidia-cuda-toolkit (non-free) and clang-14 are enough.
 set -eu
@@ -13,7 +14,7 @@ for argument in "$@"; do
     case "$argument" in
         --ptx) kinds=ptx ;;
         --cubin) kinds=cubin ;;
-        -h | --help) sed -n '2,9s/^# //p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,10s/^# //p' "${0##*/}"; exit 0 ;;
         *) ops+=("$argument") ;;
     esac
 done

@@ -20,8 +20,9 @@
 # Environment: ROOMS (default "Tensors Kernels Autograd Transformer Lora Cli"), SANITIZERS ("memcheck memcheck-aligned
 # racecheck-aligned initcheck-aligned synccheck-aligned"; aligned tensors take the kernels' vector paths), SANITIZE (a test
 # filter, such as "-class *RmsNormTests"), MODELS ("gpt2-medium llama-1b"), COMPARE (more options for
-# bench/pytorch/compare.py), CURVES (of loss_curves.py), LORA (more options for bench/pytorch/lora_bench.py). Ends with a table; DIR also gets
-# summary.json, its stages of tests as gpu-tests.json and gpu-sanitizer.json, and logs.tar.gz.
+# bench/pytorch/compare.py), CURVES (for loss_curves.py), LORA (for lora_bench.py). Ends with a table; DIR also gets
+# summary.json, its stages of tests as gpu-tests.json and gpu-sanitizer.json, and logs.tar.gz. A limit around this script has to
+# be longer than its own.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bundle="" out=${OUT:-out} limit=570 stages=()

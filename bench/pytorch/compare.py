@@ -8,8 +8,8 @@ several lengths and at 8x128, where launches are the bound, instead. Per case th
 eager, ...: every mode --rounds times, but compile --compile-rounds times, since its first step takes a minute. Each figure
 in the table is the median over a mode's rounds; the time to the first step is that of the first round, when torch.compile's
 cache, which is made anew for the run, is empty. Writes OUT/train-step.json with every process's own result, and its report
-(bench/report/train_report.py) as OUT/train-step.md and .html; logs, and models that are not there yet, go to WORK. What was measured within --limit is kept. Two models
-with the default rounds take about five minutes.
+(bench/report/train_report.py) as OUT/train-step.md and .html; logs, and models that are not there yet, go to WORK. What was
+measured within --limit is kept. Two models with the default rounds take about five minutes.
 
 MFU is model FLOPs a second over the GPU's nominal dense bf16 rate. Model FLOPs of a step: 4·P·tokens for the P weights of
 frozen linears and head (forward, gradient of the input), 6·A·tokens for the A of the adapters, 6·batch·heads·length²·head
@@ -152,7 +152,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compile-rounds", type=int, default=1)
     parser.add_argument("--timeout", type=int, default=240, help="seconds for one process")
-    parser.add_argument("--limit", type=int, default=10**9, help="seconds after which no process is started")
+    parser.add_argument("--limit", type=int, default=10**9, help="seconds for all processes; one that runs at their end is stopped")
     parser.add_argument("--commit", default="unknown")
     options = parser.parse_args()
     options.until = time.time() + options.limit

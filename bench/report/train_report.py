@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "pytorch")]
 
 import compare
+import loss_curves
 import make_model
 import page
 import plots
@@ -107,19 +108,14 @@ class Training:
     def say_curves(self):
         if not self.curves:
             return ""
-        texts = [f"{self.curve_label(mode)} {d['mean']:.4f} on average and {d['largest']:.4f} at most" for mode, d in self.curves["distance_to_peft"].items()]
+        texts = [f"{loss_curves.LABELS[mode]} {d['mean']:.4f} on average and {d['largest']:.4f} at most" for mode, d in self.curves["distance_to_peft"].items()]
         return f"From PEFT’s curve differ {'; '.join(texts)}."
-
-    @staticmethod
-    def curve_label(mode):
-        import loss_curves
-        return loss_curves.LABELS[mode]
 
     def curve_plot(self):
         if not self.curves:
             return ""
-        labels = {mode: self.curve_label(mode) for mode in self.curves["losses"]}
-        return plots.curves(f"Loss on this repository's text, {self.curves['settings']['model']}", self.curves["losses"], labels, "step", "loss")
+        title = f"Loss on this repository's text, {self.curves['settings']['model']}"
+        return plots.curves(title, self.curves["losses"], loss_curves.LABELS, "step", "loss")
 
     def sections(self):
         return [("Step time", self.say_time(), self.plot("ratio", "time of a step over Engine’s", "times Engine’s step", "×", log=True, low=1.0)),

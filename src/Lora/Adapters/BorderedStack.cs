@@ -23,6 +23,8 @@ internal sealed class BorderedStack(
 
     private bool HasDropout => Array.Exists(layers, static layer => layer is { Dropout: not 0 });
 
+    private bool Drops(BatchContext batch) => batch.Training && HasDropout;
+
     public Variable Forward(Tape tape, BatchContext batch, LinearStack stack, Variable x)
     {
         if (HasDora)
@@ -31,7 +33,7 @@ internal sealed class BorderedStack(
         }
 
         AdaptedPart[] parts = Parts(stack);
-        if (!batch.Training || !HasDropout)
+        if (!Drops(batch))
         {
             return tape.AdaptedLinear(x, null, weight, parts);
         }
@@ -57,7 +59,7 @@ internal sealed class BorderedStack(
 
     public Variable ForwardSwiGlu(Tape tape, BatchContext batch, LinearStack stack, Variable gateUp)
     {
-        if (FormsSwiGluAgain || (!HasDora && !batch.Training))
+        if (!HasDora && !Drops(batch))
         {
             return tape.SwiGluLinear(gateUp, weight, Parts(stack));
         }

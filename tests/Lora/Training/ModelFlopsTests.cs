@@ -1,4 +1,5 @@
 using System.Text;
+using Engine.Tensors;
 using Engine.Transformer;
 
 namespace Engine.Lora.Tests.Training;
@@ -30,5 +31,26 @@ public sealed class ModelFlopsTests
         Assert.Equal(lora.Of([2]) + lora.Of([5]), lora.Of([2, 5]));
         var full = new ModelFlops(parsed, weights, full: true);
         Assert.Equal((2.0 * 6 * weights) + (6.0 * attended * 4), full.Of([2]));
+    }
+
+    [Fact]
+    public void Beside_an_adapter_copies_of_base_modules_do_not_count()
+    {
+        const string Small = """
+            {"model_type": "llama", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+             "tie_word_embeddings": false}
+            """;
+        using var model = new AdaptedModel(DecoderModel.Build(
+            ModelConfig.Parse(Encoding.UTF8.GetBytes(Small)), new RandomParameters(1, 1), DType.F32, TestDevice.Current));
+        model.Add("copies", LoraConfig.Parse("""{"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}"""), seed: 1);
+        long trained = model.Train("copies").Sum(static p => p.Value.Elements);
+
+        // A [4, 16] and B [16, 4] in two layers; beside them the head's copy [40, 16].
+        const long Factors = 2 * 2 * 4 * 16;
+        Assert.Equal(Factors + (40 * 16), trained);
+        Assert.Equal(new ModelFlops(model.Base.Config, Factors, full: false).Of([7]), ModelFlops.OfTraining(model).Of([7]));
+        model.TrainBase();
+        Assert.Equal(new ModelFlops(model.Base.Config, 0, full: true).Of([7]), ModelFlops.OfTraining(model).Of([7]));
     }
 }
