@@ -54,15 +54,15 @@ ATTENTION_KERNELS(256)
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define WGMMA_TYPED_KERNELS(D, T)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, wgmma_blocks(D))                                          \
+    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, wgmma_forward_blocks(D))                                  \
         attention_fwd_wgmma_d##D##_##T(const AttentionForwardParams p) {                                                  \
         attention_forward_wgmma<T, D>(p);                                                                                 \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, wgmma_blocks(D))                                          \
+    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, wgmma_queries_blocks(D))                                  \
         attention_bwd_q_wgmma_d##D##_##T(const AttentionBackwardParams p) {                                               \
         attention_backward_q_wgmma<T, D>(p);                                                                              \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(2 * WgmmaKeys, 1)                                                        \
+    extern "C" __global__ void __launch_bounds__(2 * WgmmaRows, WgmmaKeysBlocks)                                          \
         attention_bwd_kv_wgmma_d##D##_##T(const AttentionBackwardParams p) {                                              \
         attention_backward_kv_wgmma<T, D>(p);                                                                             \
     }

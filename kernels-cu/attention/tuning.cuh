@@ -36,6 +36,9 @@ constexpr int backward_queries_blocks(int d) { return d <= 128 ? 2 : 1; }
 constexpr int backward_keys_blocks(int d) { return d <= 128 ? 2 : 1; }
 
 // The same for Hopper's warpgroup products. Small blocks, of which several share a multiprocessor, hide each other's waits.
-constexpr int WgmmaRows = 64;   // queries of a warpgroup, which is a block, and rows of the tiles that pass by
-constexpr int WgmmaKeys = 128;  // keys of the backward's blocks of two warpgroups
-constexpr int wgmma_blocks(int d) { return d <= 64 ? 4 : 1; }
+constexpr int WgmmaRows = 64;  // rows of a warpgroup, which is a block, and of the tiles that pass by
+constexpr int wgmma_forward_blocks(int d) { return d <= 64 ? 4 : 3; }
+constexpr int wgmma_queries_blocks(int d) { return d <= 64 ? 4 : 1; }
+constexpr int WgmmaKeysBlocks = 2;
+// Tiles of q and dO that the pass over the keys has room for.
+template <int D> constexpr int WgmmaStages = D <= 64 ? 3 : 2;

@@ -1,7 +1,8 @@
 // Hopper's asynchronous tensor-core products (PTX ISA 8.0, "wgmma"), and tiles in shared memory as they read them.
 //
 // A tile of `Rows` rows is cut into parts of 64 columns, one after the other: rows of 128 bytes whose 16-byte pieces are
-// permuted by the row (piece ^ row & 7, "128-byte swizzle"). A tile begins at a multiple of 1024 bytes.
+// permuted by the row (piece ^ row & 7, "128-byte swizzle"). A tile begins at a multiple of 1024 bytes: dynamic shared memory does
+// as long as a kernel has no static shared memory, which would lie before it.
 //
 // Accumulators of a warpgroup: c[n][0..3] is block n of 8 columns in the layout of mma; its warp w has the rows 16·w on.
 #pragma once

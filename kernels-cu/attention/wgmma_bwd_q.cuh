@@ -3,10 +3,62 @@
 // Algorithm: as in attention_fwd_wgmma, with two products for ds
 // Numerics, Aliasing: as attention_bwd_q_d<D>
 // Versions: v1 75 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_q_d64 takes 122; 167 µs at 4×1024, 32/8 heads, D 128
-//   (253); 780 µs at 2×4096 (1468) (H200, 2026-11-27)
+//   (253); 780 µs at 2×4096 (1468) (H200, 2026-11-27). v2 66, 128 and 651 µs: delta's rows are asked for before anything else
 #pragma once
-#include "attention_bwd_q.cuh"
+#include "tiles.cuh"
 #include "wgmma.cuh"
+
+// Σ_d dO·o of a warp's 16 rows. The rows are asked for some at a time, so that the first ones can come while other things are done.
+template <typename T, int D> struct DeltaRows {
+    static constexpr int Lanes = D / 8, Step = 32 / Lanes, Ahead = 4;
+
+    const T* d_o;
+    const T* o;
+    long long do_stride, o_stride;
+    int left, row;  // none where this lane's columns lie beyond the last
+    uint4 x[Ahead], y[Ahead];
+
+    // Pointers to the first of the rows.
+    __device__ __forceinline__ DeltaRows(const T* d_o, long long do_stride, const T* o, long long o_stride, int rows, int columns)
+        : do_stride(do_stride), o_stride(o_stride) {
+        int c = threadIdx.x % Lanes * 8;
+        row = (threadIdx.x & 31) / Lanes;
+        this->d_o = d_o + row * do_stride + c, this->o = o + row * o_stride + c;
+        left = c < columns ? rows - row : 0;
+    }
+
+    __device__ __forceinline__ void load(int from) {
+#pragma unroll
+        for (int i = 0; i < Ahead; i++) {
+            int r = from + i * Step;
+            x[i] = y[i] = make_uint4(0, 0, 0, 0);
+            if (r < left) x[i] = *(const uint4*)(d_o + r * do_stride), y[i] = *(const uint4*)(o + r * o_stride);
+        }
+    }
+
+    // After load(0): sums[0..15], and (lse·log2(e), sum) of each row.
+    __device__ __forceinline__ void sum(float* sums, float* statistics, const float* lse, int rows) {
+#pragma unroll
+        for (int from = 0; from < 16; from += Ahead * Step) {
+            if (from > 0) load(from);
+#pragma unroll
+            for (int i = 0; i < Ahead; i++) {
+                float a[8], b[8], sum = 0;
+                Pack<T>::load((const T*)&x[i], a);
+                Pack<T>::load((const T*)&y[i], b);
+#pragma unroll
+                for (int e = 0; e < 8; e++) sum += a[e] * b[e];
+#pragma unroll
+                for (int d = Lanes / 2; d > 0; d /= 2) sum += __shfl_xor_sync(AllLanes, sum, d);
+                int r = row + from + i * Step;
+                if (threadIdx.x % Lanes == 0) {
+                    sums[r] = sum;
+                    if (r < rows) *reinterpret_cast<float2*>(statistics + 2 * r) = make_float2(lse[r] * Log2E, sum);
+                }
+            }
+        }
+    }
+};
 
 template <typename T, int D> __device__ __forceinline__ void attention_backward_q_wgmma(const AttentionBackwardParams& p) {
     constexpr int Rows = WgmmaRows, Threads = 128, Keys = WgmmaRows, TileBytes = Keys * D * 2;
@@ -22,31 +74,33 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     RowLoader(at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, n.dimension).load(q_tile, rows);
     RowLoader(at((const T*)p.d_o, p.do_strides, b, q0, head), p.do_strides.row, n.dimension).load(do_tile, rows);
     const int* starts = p.key_start + (long long)b * n.queries + q0;
-    int key = first_key(starts, rows), end = q0 + rows;
-    using Loader = PartLoader<T, D, Keys, Threads>;
-    Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n.dimension);
-    Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n.dimension);
-    if (key < end) k.load(stages, end - key), v.load(stages + TileBytes, end - key);
-
     int row = warp * 16 + (lane >> 2), low_of_all = 0, low[2];
     float dq[D / 8][4] = {}, shift[2], delta[2], factor = n.scale * Log2E;
     long long first = ((long long)b * n.heads + head) * n.queries + q0;
-    // The second stage is free as yet.
-    float* sums = reinterpret_cast<float*>(wgmma_memory + 2 * Rows * D * 2 + 2 * TileBytes);
-    sum_delta<T, D>(
-        sums + warp * 16, p.delta + 2 * (first + warp * 16), p.lse + first + warp * 16,
+    DeltaRows<T, D> deltas(
         at((const T*)p.d_o, p.do_strides, b, q0 + warp * 16, head), p.do_strides.row,
-        at((const T*)p.o, p.o_strides, b, q0 + warp * 16, head), p.o_strides.row, rows - warp * 16, n);
-    __syncwarp();
+        at((const T*)p.o, p.o_strides, b, q0 + warp * 16, head), p.o_strides.row, rows - warp * 16, n.dimension);
+    deltas.load(0);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int i = row + 8 * h;
         bool inside = i < rows;
         low[h] = inside ? max(starts[i], 0) : 0;
         shift[h] = inside ? p.lse[first + i] * Log2E : 0.0f;
-        delta[h] = sums[i];
         low_of_all = max(low_of_all, low[h]);
     }
+    int key = first_key(starts, rows), end = q0 + rows;
+    using Loader = PartLoader<T, D, Keys, Threads>;
+    Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n.dimension);
+    Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n.dimension);
+    if (key < end) k.load(stages, end - key), v.load(stages + TileBytes, end - key);
+
+    // The second stage is free as yet.
+    float* sums = reinterpret_cast<float*>(wgmma_memory + 2 * Rows * D * 2 + 2 * TileBytes);
+    deltas.sum(sums + warp * 16, p.delta + 2 * (first + warp * 16), p.lse + first + warp * 16, rows - warp * 16);
+    __syncwarp();
+#pragma unroll
+    for (int h = 0; h < 2; h++) delta[h] = sums[row + 8 * h];
     // From key `low_of_all` to `last` every row of the warp sees every key.
     low_of_all = __reduce_max_sync(AllLanes, low_of_all);
     int last = q0 + warp * 16;

@@ -2,11 +2,12 @@
 // Shapes: as there; 16-byte accesses.  Dtypes: as there.  Arch: sm_90a
 // Bound: tensor cores; 280 (D 64) to 380 (D 128) TFLOP/s aimed at on H200 for 1,024 keys
 // Algorithm: a block is a warpgroup and has 64 queries; several blocks of a multiprocessor hide each other's waits. K and V tiles
-//   of 64 keys come by cp.async into two stages, one barrier a tile; products read their operands in shared memory, P in registers
+//   of 64 keys come by cp.async, K into two stages; products read their operands in shared memory, P in registers
 // Numerics, Aliasing: as attention_fwd_d<D>
 // Versions: v1 55 µs, 313 TFLOP/s, at 8×1024, 16 heads, D 64, causal, where attention_fwd_d64 takes 77; 103 µs, 334 TFLOP/s, at 4×1024,
-//   32/8 heads, D 128 (132); 603 µs, 456 TFLOP/s, at 2×4096 (837) (H200, 2026-11-27). Tried: blocks of two warpgroups, 62, 120 and
-//   715 µs; tiles of 128 keys, 63, 158 and 893 µs; the next tile's scores formed during this one's weighing, 59, 104 and 640 µs
+//   32/8 heads, D 128 (132); 603 µs, 456 TFLOP/s, at 2×4096 (837) (H200, 2026-11-27). v2, one tile of V at D 128 and so three blocks a
+//   multiprocessor: 90 and 518 µs, 382 and 531 TFLOP/s. Tried with v1: blocks of two warpgroups, 62, 120 and 715 µs; tiles of 128 keys,
+//   63, 158 and 893 µs; the next tile's scores formed during this one's weighing, 59, 104 and 640 µs
 #pragma once
 #include "tiles.cuh"
 #include "wgmma.cuh"
@@ -69,7 +70,9 @@ template <typename T, int D> struct WgmmaForwardRows {
 template <typename T, int D> __device__ __forceinline__ void attention_forward_wgmma(const AttentionForwardParams& p) {
     constexpr int Rows = WgmmaRows, Threads = 128, Keys = WgmmaRows, TileBytes = Keys * D * 2;
     extern __shared__ __align__(1024) unsigned char wgmma_memory[];
-    const uint32_t q_tile = shared_address(wgmma_memory), stages = q_tile + Rows * D * 2;
+    // Q, two tiles of K, and of V two or, where that lets another block in, one.
+    constexpr bool OneV = D > 64;
+    const uint32_t q_tile = shared_address(wgmma_memory), k_tiles = q_tile + Rows * D * 2, v_tiles = k_tiles + 2 * TileBytes;
 
     const AttentionShape& n = p.shape;
     TileOfHead place(blockIdx.x, n.batch, n.heads);
@@ -83,7 +86,10 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward_w
     using Loader = PartLoader<T, D, Keys, Threads>;
     Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n.dimension);
     Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n.dimension);
-    if (key < end) k.load(stages, end - key), v.load(stages + TileBytes, end - key);
+    if (key < end) {
+        k.load(k_tiles, end - key);
+        if (!OneV) v.load(v_tiles, end - key);
+    }
 
     // Rows beyond the last query are never written.
     WgmmaForwardRows<T, D> mine;
@@ -104,9 +110,17 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward_w
         wait_for_copies();
         show_to_products();
         __syncthreads();
-        const uint32_t k_tile = stages + stage * 2 * TileBytes, free = stages + (stage ^ 1) * 2 * TileBytes;
-        int next = key + Keys;
-        if (next < end) k.load(free, end - next), v.load(free + TileBytes, end - next);
+        const uint32_t k_tile = k_tiles + stage * TileBytes, v_tile = OneV ? v_tiles : v_tiles + stage * TileBytes;
+        const int next = key + Keys;
+        if (OneV) {
+            v.load(v_tile, end - key);
+            commit_copies();
+        }
+        if (next < end) {
+            k.load(k_tiles + (stage ^ 1) * TileBytes, end - next);
+            if (!OneV) v.load(v_tiles + (stage ^ 1) * TileBytes, end - next);
+        }
+        if (OneV) commit_copies();
         float s[Keys / 8][4];
         uint32_t weights[Keys / 16][4];
         hold(s);
@@ -117,10 +131,15 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward_w
         hold(s);
         if (key < low || key + Keys - 1 > last) mine.mask(s, key);
         mine.weigh(s, weights);
+        if (OneV) {
+            wait_for_groups<1>();
+            show_to_products();
+            __syncthreads();
+        }
         hold(mine.o);
         hold(weights);
         products_begin();
-        multiply_add_async<T, D>(mine.o, weights, tile_descriptor(k_tile + TileBytes));
+        multiply_add_async<T, D>(mine.o, weights, tile_descriptor(v_tile));
         products_end();
         wait_for_products<0>();
         hold(mine.o);

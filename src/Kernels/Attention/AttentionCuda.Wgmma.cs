@@ -9,7 +9,6 @@ internal static partial class AttentionCuda
 {
     // As in kernels-cu/attention/tuning.cuh.
     private const int WgmmaRows = 64;
-    private const int WgmmaKeys = 128;
 
     // A kernel's dimension takes head dimensions above the first number: those below waste too much of it.
     private static readonly (int Above, int Dimension)[] s_wgmmaDimensions = [(32, 64), (96, 128)];
@@ -31,7 +30,7 @@ internal static partial class AttentionCuda
             q.Device,
             q.DType,
             LaunchShape.Blocks(
-                CudaLaunch.CeilDiv(q.Shape[1], WgmmaRows) * q.Shape[0] * q.Shape[2], 2 * WgmmaRows, WgmmaBytes(5 * WgmmaRows, dimension)),
+                CudaLaunch.CeilDiv(q.Shape[1], WgmmaRows) * q.Shape[0] * q.Shape[2], 2 * WgmmaRows, WgmmaBytes((dimension <= 64 ? 5 : 4) * WgmmaRows, dimension)),
             parameters,
             WorkOf(q, k, backward: false, products: 2));
         return true;
@@ -56,15 +55,16 @@ internal static partial class AttentionCuda
             parameters,
             WorkOf(q, k, backward: true, products: 3));
 
-        // Behind the tiles two stages of three numbers for each query, and one for each warp.
-        const uint Numbers = sizeof(float) * ((2 * 3 * WgmmaRows) + (2 * WgmmaKeys / 32));
+        // Behind the tiles three numbers for each query of a stage, and one for each warp.
+        int stages = WgmmaStages(dimension);
+        uint numbers = sizeof(float) * (uint)((stages * 3 * WgmmaRows) + (2 * WgmmaRows / 32));
         s_wgmmaBackwardKeys[index].Launch(
             q.Device,
             q.DType,
             LaunchShape.Blocks(
-                CudaLaunch.CeilDiv(queries, WgmmaKeys) * batch * k.Shape[2],
-                2 * WgmmaKeys,
-                WgmmaBytes((2 * WgmmaKeys) + (4 * WgmmaRows), dimension) + Numbers),
+                CudaLaunch.CeilDiv(queries, WgmmaRows) * batch * k.Shape[2],
+                2 * WgmmaRows,
+                WgmmaBytes((2 + (2 * stages)) * WgmmaRows, dimension) + numbers),
             parameters,
             WorkOf(q, k, backward: true, products: 4));
         return true;
@@ -76,6 +76,9 @@ internal static partial class AttentionCuda
         int index = Array.FindIndex(s_wgmmaDimensions, d => q.Shape[3] > d.Above && q.Shape[3] <= d.Dimension);
         return index >= 0 && q.DType is DType.BF16 or DType.F16 && shape.Vectors && s_wgmmaForward[index].IsIn(q.Device) ? index : -1;
     }
+
+    // As there.
+    private static int WgmmaStages(int dimension) => dimension <= 64 ? 3 : 2;
 
     // Rows of 16-bit elements without gaps.
     private static uint WgmmaBytes(int rows, int dimension) => (uint)(2 * rows * dimension);
