@@ -25,8 +25,8 @@ public static partial class Ops
 
     /// <summary>
     /// The output head and the loss in one op, walking rows in chunks of <see cref="Kernels.CrossEntropy.ChunkRows"/> so that
-    /// logits of the whole batch never exist (and those of a chunk are f32 whatever the model's dtype): loss as in
-    /// <see cref="CrossEntropy"/> with logits = x·Wᵀ. Shapes: x [R,D], W [V,D], labels I32 [R], gradScale [1], losses [R].
+    /// logits of the whole batch never exist: loss as in <see cref="CrossEntropy"/> with logits = x·Wᵀ, whose dtype is that of the
+    /// product's operands (<see cref="MatMul.OperandType"/>; what PyTorch has in bf16 and f16) and whose place the gradient takes. Shapes: x [R,D], W [V,D], labels I32 [R], gradScale [1], losses [R].
     /// The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
     /// Call it with rows that have labels only; rows labelled −100 cost as much as others.
     /// </summary>
@@ -43,12 +43,10 @@ public static partial class Ops
         int vocabulary = weight.Value.Shape[0];
         int chunk = Math.Min(rows, Kernels.CrossEntropy.ChunkRows(x.Value.Device, vocabulary));
         DType single = StatisticsOf(x.Value);
-        DType operand = MatMul.OperandType(x.Value);
         using var made = new Tentative();
         Tensor? dx = needed && x.RequiresGrad ? made.Add(x.Value.EmptyLike()) : null;
         Tensor? dw = needed && weight.RequiresGrad ? made.Add(Tensor.Zeros(weight.Value.Shape, single, x.Value.Device)) : null;
-        using (Tensor buffer = Tensor.Empty([chunk, PaddedColumns(vocabulary)], single, x.Value.Device))
-        using (Tensor gradients = !needed || operand == single ? buffer.Share() : buffer.EmptyLike(operand))
+        using (Tensor buffer = Tensor.Empty([chunk, PaddedColumns(vocabulary)], MatMul.OperandType(x.Value), x.Value.Device))
         {
             for (int start = 0; start < rows; start += chunk)
             {
@@ -57,18 +55,17 @@ public static partial class Ops
                 using Tensor ls = labels.Slice(0, start, count);
                 using Tensor os = losses.Slice(0, start, count);
                 using Tensor logits = Corner(buffer, count, vocabulary);
-                using Tensor dLogits = Corner(gradients, count, vocabulary);
                 MatMul.Run(xs, false, weight.Value, true, logits);
-                Kernels.CrossEntropy.Forward(logits, ls, os, needed ? dLogits : null, gradScale);
+                Kernels.CrossEntropy.Forward(logits, ls, os, needed ? logits : null, gradScale);
                 if (dx is not null)
                 {
                     using Tensor dxs = dx.Slice(0, start, count);
-                    MatMul.Run(dLogits, false, weight.Value, false, dxs);
+                    MatMul.Run(logits, false, weight.Value, false, dxs);
                 }
 
                 if (dw is not null)
                 {
-                    MatMul.Run(dLogits, true, xs, false, dw, beta: 1);
+                    MatMul.Run(logits, true, xs, false, dw, beta: 1);
                 }
             }
         }

@@ -67,7 +67,7 @@ public sealed record MemoryEstimate(long Weights, long Gradients, long Optimizer
         long whole = tokens * size * ((4 * hidden) + attention + ((config.GatedMlp ? 3 : 2) * inner));
         long stream = tokens * size * hidden;
         long rows = Math.Min(tokens, CrossEntropy.ChunkRows(model.Device, config.VocabularySize));
-        long head = rows * config.VocabularySize * (sizeof(float) + (model.Device.PrefersNarrowTypes ? size : 0));
+        long head = rows * config.VocabularySize * (model.Device.PrefersNarrowTypes ? size : sizeof(float));
         if (checkpointing)
         {
             return (config.LayerCount * stream) + Math.Max(3 * whole, head) + (4 * stream);
