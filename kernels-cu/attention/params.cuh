@@ -35,7 +35,8 @@ struct AttentionForwardParams {
     AttentionShape shape;
 };
 
-// All passes of the backward; the query offset is 0 and there are as many keys as queries.
+// All passes of the backward; the query offset is 0 and there are as many keys as queries. The warpgroup products' kernels turn
+// dq and dk back by the angles of each token's position where there are some (see rope.cu).
 struct AttentionBackwardParams {
     const void* d_o;
     const void* q;
@@ -48,6 +49,9 @@ struct AttentionBackwardParams {
     void* dq;
     void* dk;
     void* dv;
+    const float* cos;      // [P, D/2] or null
+    const float* sin;      // like cos
+    const int* positions;  // [B, queries] or null
     HeadStrides do_strides;
     HeadStrides q_strides;
     HeadStrides k_strides;

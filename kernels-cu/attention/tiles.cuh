@@ -161,11 +161,10 @@ __device__ __forceinline__ void multiply_add(float (&c)[M][D / 8][4], const floa
     }
 }
 
-// Writes the warp's 16 rows, times one factor for rows g and one for rows g + 8, by way of `tile`: 16 rows of shared
-// memory that no other warp uses.
+// Leaves the warp's 16 rows, times one factor for rows g and one for rows g + 8, in `tile`: 16 rows of shared memory that no
+// other warp uses.
 template <typename T, int D>
-__device__ __forceinline__ void store_rows(
-    T* tile, const float (&c)[D / 8][4], float factor0, float factor1, T* to, long long stride, int rows, int columns, bool vectors) {
+__device__ __forceinline__ void put_rows(T* tile, const float (&c)[D / 8][4], float factor0, float factor1) {
     int lane = threadIdx.x & 31;
     T* mine = tile + (lane >> 2) * TileStride<D> + (lane & 3) * 2;
 #pragma unroll
@@ -174,6 +173,14 @@ __device__ __forceinline__ void store_rows(
         *reinterpret_cast<uint32_t*>(mine + 8 * TileStride<D> + n * 8) = pack2<T>(c[n][2] * factor1, c[n][3] * factor1);
     }
     __syncwarp();
+}
+
+// Writes those rows by way of a tile.
+template <typename T, int D>
+__device__ __forceinline__ void store_rows(
+    T* tile, const float (&c)[D / 8][4], float factor0, float factor1, T* to, long long stride, int rows, int columns, bool vectors) {
+    int lane = threadIdx.x & 31;
+    put_rows<T, D>(tile, c, factor0, factor1);
     if (vectors) {
         for (int i = lane; i < 16 * (D / 8); i += 32) {
             int row = i / (D / 8), column = i % (D / 8) * 8;

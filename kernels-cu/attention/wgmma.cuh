@@ -6,7 +6,7 @@
 //
 // Accumulators of a warpgroup: c[n][0..3] is block n of 8 columns in the layout of mma; its warp w has the rows 16·w on.
 #pragma once
-#include "../common/mma.cuh"
+#include "tiles.cuh"
 
 constexpr int PartColumns = 64, PartRowBytes = 128;
 
@@ -139,3 +139,35 @@ template <typename T, int D, int Rows, int Threads> struct PartLoader {
         from += Rows * stride;
     }
 };
+
+// store_rows for the rows of tokens from `token` on, of which there are `rows`, turned back by the angles of their positions where
+// there are some; D/2 is a multiple of 8 then.
+template <typename T, int D>
+__device__ __forceinline__ void store_turned_rows(
+    T* tile, const float (&c)[D / 8][4], T* to, long long stride, int rows, long long token, const AttentionBackwardParams& p) {
+    const float scale = p.shape.scale;
+    const int columns = p.shape.dimension, half = columns / 2, lane = threadIdx.x & 31;
+    if (!p.cos) {
+        store_rows<T, D>(tile, c, scale, scale, to, stride, rows, columns, true);
+        return;
+    }
+    put_rows<T, D>(tile, c, scale, scale);
+    for (int i = lane; i < 16 * (D / 16); i += 32) {
+        int row = i / (D / 16), column = i % (D / 16) * 8;
+        if (row >= rows || column >= half) continue;
+        float lo[8], hi[8], cosine[8], sine[8];
+        Pack<T>::load(tile + row * TileStride<D> + column, lo);
+        Pack<T>::load(tile + row * TileStride<D> + column + half, hi);
+        long long angle = (long long)p.positions[token + row] * half + column;
+        load_any_pack(p.cos, angle, F32, cosine);
+        load_any_pack(p.sin, angle, F32, sine);
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            float a = lo[j], d = hi[j], back = -sine[j];
+            lo[j] = a * cosine[j] - d * back;
+            hi[j] = d * cosine[j] + a * back;
+        }
+        Pack<T>::store(to + row * stride + column, lo);
+        Pack<T>::store(to + row * stride + column + half, hi);
+    }
+}

@@ -9,7 +9,6 @@
 //   were addresses. At D 64 two blocks a multiprocessor in 190 registers; three in 168 take as long, since the compiler lets no
 //   products overlap in them. The next tile's scores formed meanwhile, in 239 registers: no gain
 #pragma once
-#include "tiles.cuh"
 #include "wgmma.cuh"
 
 // Copies tiles of 64 queries: q, dO, (lse·log2(e), delta) and the first key of each; every head of a group passes over one tile
@@ -199,8 +198,8 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     __syncthreads();
     const int row = key0 + warp * 16, left = n.keys - row;
     T* buffer = (T*)wgmma_memory + warp * 16 * TileStride<D>;
-    store_rows<T, D>(
-        buffer, dk, n.scale, n.scale, at((T*)p.dk, p.dk_strides, b, row, place.head), p.dk_strides.row, left, n.dimension, true);
+    store_turned_rows<T, D>(
+        buffer, dk, at((T*)p.dk, p.dk_strides, b, row, place.head), p.dk_strides.row, left, (long long)b * n.queries + row, p);
     __syncwarp();
     store_rows<T, D>(
         buffer, dv, 1.0f, 1.0f, at((T*)p.dv, p.dv_strides, b, row, place.head), p.dv_strides.row, left, n.dimension, true);

@@ -5,7 +5,6 @@
 // Versions: v1 75 µs at 8×1024, 16 heads, D 64, causal, where attention_bwd_q_d64 takes 122; 167 µs at 4×1024, 32/8 heads, D 128
 //   (253); 780 µs at 2×4096 (1468) (H200, 2026-11-27). v2 66, 128 and 651 µs: delta's rows are asked for before anything else
 #pragma once
-#include "tiles.cuh"
 #include "wgmma.cuh"
 
 // Σ_d dO·o of a warp's 16 rows. The rows are asked for some at a time, so that the first ones can come while other things are done.
@@ -154,7 +153,7 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     wait_for_copies();
     __syncthreads();
     T* buffer = (T*)(wgmma_memory + 2 * Rows * D * 2) + warp * 16 * TileStride<D>;
-    store_rows<T, D>(
-        buffer, dq, n.scale, n.scale, at((T*)p.dq, p.dq_strides, b, q0 + warp * 16, head), p.dq_strides.row, rows - warp * 16,
-        n.dimension, true);
+    store_turned_rows<T, D>(
+        buffer, dq, at((T*)p.dq, p.dq_strides, b, q0 + warp * 16, head), p.dq_strides.row, rows - warp * 16,
+        (long long)b * n.queries + q0 + warp * 16, p);
 }

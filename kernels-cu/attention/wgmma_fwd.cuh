@@ -9,7 +9,6 @@
 //   multiprocessor: 90 and 518 µs, 382 and 531 TFLOP/s. Tried with v1: blocks of two warpgroups, 62, 120 and 715 µs; tiles of 128 keys,
 //   63, 158 and 893 µs; the next tile's scores formed during this one's weighing, 59, 104 and 640 µs
 #pragma once
-#include "tiles.cuh"
 #include "wgmma.cuh"
 
 template <typename T, int D> struct WgmmaForwardRows {

@@ -86,6 +86,29 @@ public sealed partial class AttentionTests
         using Tensor dv2 = second.Slice(2, heads + keyHeads, keyHeads);
         Attention.Backward(dO, q, k, v, o, lse, keyStart, scale, dq2, dk2, dv2);
         Assert.Equal(gradient.ToDoubles(), second.ToDoubles());
+
+        // Turned back, to a unit in the last place of what Rope does to these gradients, whatever products and sums the compiler fuses.
+        double[] angles = [.. Enumerable.Range(0, (tokens + 3) * (dimension / 2)).Select(static i => 0.37 * i)];
+        using Tensor cos = Tensor.From([.. angles.Select(static a => (float)Math.Cos(a))], [tokens + 3, dimension / 2], TestDevice.Current);
+        using Tensor sin = Tensor.From([.. angles.Select(static a => (float)Math.Sin(a))], [tokens + 3, dimension / 2], TestDevice.Current);
+        using Tensor positions = Tensor.From(
+            [.. Enumerable.Range(0, batch * tokens).Select(i => (i % tokens) + 2)], [batch, tokens], TestDevice.Current);
+        Attention.Backward(dO, q, k, v, o, lse, keyStart, scale, dq2, dk2, dv2, new(cos, sin, positions));
+        double[] plain = gradient.ToDoubles();
+        using (Tensor turned = gradient.Slice(2, 0, heads + keyHeads))
+        {
+            Rope.Apply(turned, cos, sin, positions, inverse: true, turned);
+        }
+
+        double[] expectedOfAll = gradient.ToDoubles();
+        double[] actualOfAll = second.ToDoubles();
+        int half = dimension / 2;
+        for (int i = 0; i < plain.Length; i++)
+        {
+            bool isValue = i / dimension % (heads + (2 * keyHeads)) >= heads + keyHeads;
+            double allowed = isValue ? 0 : 2 * ErrorBound.UnitRoundoff(dtype) * (Math.Abs(plain[i]) + Math.Abs(plain[i % dimension < half ? i + half : i - half]));
+            Assert.True(Math.Abs(expectedOfAll[i] - actualOfAll[i]) <= allowed, $"element {i}: {actualOfAll[i]} for {expectedOfAll[i]}");
+        }
     }
 
     // A tensor of its own, where the device puts it.

@@ -1,3 +1,4 @@
+using Engine.Kernels;
 using Engine.Tensors;
 
 namespace Engine.Autograd;
@@ -21,15 +22,25 @@ public static partial class Ops
         using Tensor queries = shape.Heads(q.Value, 0, heads);
         using Tensor keys = shape.Heads(k.Value, 0, keyHeads);
         using Tensor values = shape.Heads(v.Value, 0, keyHeads);
-        return Attend(tape, shape, queries, keys, values, scale, border, [q, k, v]);
+        return Attend(tape, shape, queries, keys, values, scale, border, [q, k, v], null);
     }
 
     /// <summary>
     /// The same for one fused projection [B·T, (H + 2·Hkv)·D] whose heads are those of q, then k, then v. Nothing is copied: the
     /// kernels read the heads where they lie and write their gradients into one tensor.
     /// </summary>
+    /// <param name="tape">Records, or not.</param>
+    /// <param name="fused">The projection; used up where there is a <paramref name="rotation"/>, which turns q and k in place.</param>
+    /// <param name="heads">H.</param>
+    /// <param name="keyHeads">Hkv.</param>
+    /// <param name="keyStart">As above.</param>
+    /// <param name="scale">As above.</param>
+    /// <param name="border">Of the result (<see cref="Tensor.Border"/>).</param>
+    /// <param name="rotation">
+    /// The positions' angles, by which q and k are turned first, as <see cref="Rope"/> does; backward turns dq and dk back.
+    /// </param>
     public static Variable Attention(
-        this Tape tape, Variable fused, int heads, int keyHeads, Tensor keyStart, float scale, int border = 0)
+        this Tape tape, Variable fused, int heads, int keyHeads, Tensor keyStart, float scale, int border = 0, Rotation? rotation = null)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(fused);
@@ -37,11 +48,17 @@ public static partial class Ops
         using Tensor queries = shape.Heads(fused.Value, 0, heads);
         using Tensor keys = shape.Heads(fused.Value, heads, keyHeads);
         using Tensor values = shape.Heads(fused.Value, heads + keyHeads, keyHeads);
-        return Attend(tape, shape, queries, keys, values, scale, border, [fused]);
+        if (rotation is { } angles)
+        {
+            using Tensor both = shape.Heads(fused.Value, 0, heads + keyHeads);
+            angles.Apply(both, inverse: false);
+        }
+
+        return Attend(tape, shape, queries, keys, values, scale, border, [fused], rotation);
     }
 
     private static Variable Attend(
-        Tape tape, AttentionShape shape, Tensor q, Tensor k, Tensor v, float scale, int border, Variable[] sources)
+        Tape tape, AttentionShape shape, Tensor q, Tensor k, Tensor v, float scale, int border, Variable[] sources, Rotation? rotation)
     {
         bool needed = sources.Length == 1 ? tape.Needs(sources[0]) : tape.Needs(sources[0], sources[1], sources[2]);
         using var made = new Tentative();
@@ -53,7 +70,7 @@ public static partial class Ops
         }
 
         made.Keep();
-        return needed ? tape.Record(o, new AttentionNode(sources, shape, q, k, v, o, lse!, scale)) : Tape.Constant(o);
+        return needed ? tape.Record(o, new AttentionNode(sources, shape, q, k, v, o, lse!, scale, rotation)) : Tape.Constant(o);
     }
 
     // How heads lie in rows of tokens; keyStart has the extents of the batch.
@@ -77,14 +94,17 @@ public static partial class Ops
         private readonly Tensor _o;
         private readonly Tensor _lse;
         private readonly float _scale;
+        private readonly Rotation? _rotation;
 
-        public AttentionNode(Variable[] sources, AttentionShape shape, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale)
+        public AttentionNode(
+            Variable[] sources, AttentionShape shape, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale, Rotation? rotation)
         {
             _sources = sources;
             (_q, _k, _v, _o) = (Save(q), Save(k), Save(v), Save(o));
             _lse = Keep(lse);
             _shape = shape with { KeyStart = Save(shape.KeyStart) };
             _scale = scale;
+            _rotation = rotation is { } r ? new Rotation(Save(r.Cos), Save(r.Sin), Save(r.Positions)) : null;
         }
 
         public override string Name => "attention";
@@ -103,7 +123,7 @@ public static partial class Ops
             using (Tensor dk = fused ? _shape.Heads(wholes[0], heads, keyHeads) : _shape.Heads(wholes[1], 0, keyHeads))
             using (Tensor dv = fused ? _shape.Heads(wholes[0], heads + keyHeads, keyHeads) : _shape.Heads(wholes[2], 0, keyHeads))
             {
-                Kernels.Attention.Backward(dO, _q, _k, _v, o, _lse, _shape.KeyStart, _scale, dq, dk, dv);
+                Kernels.Attention.Backward(dO, _q, _k, _v, o, _lse, _shape.KeyStart, _scale, dq, dk, dv, _rotation);
             }
 
             made.Keep();

@@ -108,9 +108,11 @@ public static class Attention
     /// <param name="dq">Result, like q; may be strided, overlaps no input.</param>
     /// <param name="dk">Result, like k; may be strided, overlaps no input.</param>
     /// <param name="dv">Result, like v; may be strided, overlaps no input.</param>
+    /// <param name="rotation">What turned q and k before the forward: dq and dk are turned back. On a GPU at no cost where Hopper's kernels run.</param>
     /// <exception cref="ArgumentException">Shapes, dtypes, devices or layouts do not fit.</exception>
     public static void Backward(
-        Tensor dO, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale, Tensor dq, Tensor dk, Tensor dv)
+        Tensor dO, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale, Tensor dq, Tensor dk, Tensor dv,
+        Rotation? rotation = null)
     {
         const string Op = "Attention.Backward";
         CheckInputs(Op, q, k, v, keyStart);
@@ -125,16 +127,24 @@ public static class Attention
             throw new ArgumentException($"{Op}: {q.Shape[1]} queries and {k.Shape[1]} keys; there have to be as many", nameof(k));
         }
 
+        rotation?.Check(Op, q);
+        bool turned = false;
         switch (q.Device.Kind)
         {
             case DeviceKind.Cpu:
                 AttentionCpu.Backward(dO, q, k, v, o, lse, keyStart, scale, dq, dk, dv);
                 break;
             case DeviceKind.Cuda:
-                AttentionCuda.Backward(dO, q, k, v, o, lse, keyStart, scale, dq, dk, dv);
+                turned = AttentionCuda.Backward(dO, q, k, v, o, lse, keyStart, scale, dq, dk, dv, rotation);
                 break;
             default:
                 throw DeviceDispatch.Unsupported(Op, q.Device);
+        }
+
+        if (!turned)
+        {
+            rotation?.Apply(dq, inverse: true);
+            rotation?.Apply(dk, inverse: true);
         }
     }
 

@@ -36,12 +36,20 @@ internal static partial class AttentionCuda
         return true;
     }
 
-    private static bool TryBackwardByWarpgroups(Tensor q, Tensor k, in BackwardParams parameters)
+    private static bool TryBackwardByWarpgroups(Tensor q, Tensor k, BackwardParams parameters, Rotation? rotation, out bool turned)
     {
         int index = WgmmaIndex(q, parameters.Shape);
+
+        // Both halves of a head are whole pieces of 16 bytes.
+        turned = index >= 0 && q.Shape[3] % 16 == 0;
         if (index < 0)
         {
             return false;
+        }
+
+        if (turned && rotation is { } angles)
+        {
+            (parameters.Cos, parameters.Sin, parameters.Positions) = (angles.Cos.Pointer, angles.Sin.Pointer, angles.Positions.Pointer);
         }
 
         // The pass over the queries leaves delta for the one over the keys.

@@ -70,13 +70,14 @@ internal static partial class AttentionCuda
             WorkOf(q, k, backward: false, products: 2));
     }
 
-    /// <summary>Computes dq, dk and dv; the arguments have been checked.</summary>
-    public static void Backward(
-        Tensor dO, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale, Tensor dq, Tensor dk, Tensor dv)
+    /// <summary>Computes dq, dk and dv; the arguments have been checked. Returns whether dq and dk have been turned back.</summary>
+    public static bool Backward(
+        Tensor dO, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, Tensor keyStart, float scale, Tensor dq, Tensor dk, Tensor dv,
+        Rotation? rotation)
     {
         if (q.Elements == 0)
         {
-            return;
+            return true;
         }
 
         int index = DimensionIndex(q);
@@ -111,12 +112,12 @@ internal static partial class AttentionCuda
         if (full)
         {
             FullBackward(q, k, index, parameters);
-            return;
+            return false;
         }
 
-        if (TryBackwardByWarpgroups(q, k, parameters))
+        if (TryBackwardByWarpgroups(q, k, parameters, rotation, out bool turned))
         {
-            return;
+            return turned;
         }
 
         // The pass over the queries leaves delta for the one over the keys.
@@ -139,6 +140,7 @@ internal static partial class AttentionCuda
                 BackwardKeysShared(dimension)),
             parameters,
             WorkOf(q, k, backward: true, products: 4));
+        return false;
     }
 
     private static void FullBackward(Tensor q, Tensor k, int index, in BackwardParams parameters)
@@ -267,6 +269,9 @@ internal static partial class AttentionCuda
         public nint DQ;
         public nint DK;
         public nint DV;
+        public nint Cos;
+        public nint Sin;
+        public nint Positions;
         public HeadStrides DOStrides;
         public HeadStrides QStrides;
         public HeadStrides KStrides;

@@ -27,21 +27,7 @@ public static class Rope
         Check.Like(Op, y, x);
         Rows(Op, x, nameof(x));
         Rows(Op, y, nameof(y));
-        int width = x.Shape[3];
-        if (width % 2 != 0)
-        {
-            Check.Throw(Op, nameof(x), "has to have an even last dimension", x);
-        }
-
-        Check.Type(Op, cos, Check.Statistics(x.DType));
-        Check.Rank(Op, cos, 2);
-        Check.Shaped(Op, cos, [cos.Shape[0], width / 2]);
-        Check.Like(Op, sin, cos);
-        Check.Contiguous(Op, sin);
-        Check.Type(Op, positions, DType.I32);
-        Check.Shaped(Op, positions, [x.Shape[0], x.Shape[1]]);
-        Check.SameDevice(Op, cos, x);
-        Check.SameDevice(Op, positions, x);
+        CheckAngles(Op, x, cos, sin, positions);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -53,6 +39,25 @@ public static class Rope
             default:
                 throw DeviceDispatch.Unsupported(Op, x.Device);
         }
+    }
+
+    internal static void CheckAngles(string op, Tensor x, Tensor cos, Tensor sin, Tensor positions)
+    {
+        int width = x.Shape[3];
+        if (width % 2 != 0)
+        {
+            Check.Throw(op, nameof(x), "has to have an even last dimension", x);
+        }
+
+        Check.Type(op, cos, Check.Statistics(x.DType));
+        Check.Rank(op, cos, 2);
+        Check.Shaped(op, cos, [cos.Shape[0], width / 2]);
+        Check.Like(op, sin, cos);
+        Check.Contiguous(op, sin);
+        Check.Type(op, positions, DType.I32);
+        Check.Shaped(op, positions, [x.Shape[0], x.Shape[1]]);
+        Check.SameDevice(op, cos, x);
+        Check.SameDevice(op, positions, x);
     }
 
     private static void Rows(string op, Tensor tensor, string name)

@@ -45,15 +45,19 @@ internal sealed class AttentionBlock
 
     private Variable AttendFused(Tape tape, BatchContext batch, Variable fused)
     {
+        if (batch.Cache is null)
+        {
+            Rotation? rotation = Rotary is null ? null : new Rotation(Rotary.Cos(fused.Value), Rotary.Sin(fused.Value), batch.Positions);
+            return tape.Attention(fused, Heads, KeyValueHeads, batch.KeyStart(Window), Scale, Output.Border, rotation);
+        }
+
         using Variable rotated = Rotated(tape, batch, fused, Heads + KeyValueHeads);
-        return batch.Cache is null
-            ? tape.Attention(rotated, Heads, KeyValueHeads, batch.KeyStart(Window), Scale, Output.Border)
-            : AttendCached(
-                batch,
-                batch.Cache,
-                HeadsOf(batch, rotated, 0, Heads),
-                HeadsOf(batch, rotated, Heads, KeyValueHeads),
-                HeadsOf(batch, rotated, Heads + KeyValueHeads, KeyValueHeads));
+        return AttendCached(
+            batch,
+            batch.Cache,
+            HeadsOf(batch, rotated, 0, Heads),
+            HeadsOf(batch, rotated, Heads, KeyValueHeads),
+            HeadsOf(batch, rotated, Heads + KeyValueHeads, KeyValueHeads));
     }
 
     // Where q and k have norms of their own they leave the fused rows.

@@ -44,6 +44,28 @@ internal static partial class GradientCases
             return new(d, (t, v) => t.Attention(v[0], 4, 2, keyStart, 0.6f), [Leaves.Normal(d, [14, 40], 1)], keyStart);
         });
 
+        yield return new(nameof(Ops.Attention), "one fused projection, rotated", d =>
+        {
+            Tensor keyStart = Tensor.From(Starts(2, 7, (b, _) => b == 0 ? 3 : 0), [2, 7], d);
+            Tensor cos = Leaves.Of(Table(Math.Cos), [11, 3], d);
+            Tensor sin = Leaves.Of(Table(Math.Sin), [11, 3], d);
+            Tensor positions = Tensor.From([0, 0, 0, 0, 1, 2, 3, 0, 1, 2, 3, 4, 6, 10], [2, 7], d);
+
+            // In place, so it gets a copy.
+            return new(
+                d,
+                (t, v) =>
+                {
+                    using Variable copy = t.Scale(v[0], 1);
+                    return t.Attention(copy, 4, 2, keyStart, 0.6f, rotation: new(cos, sin, positions));
+                },
+                [Leaves.Normal(d, [14, 48], 1)],
+                keyStart,
+                cos,
+                sin,
+                positions);
+        });
+
         // Longer than a block of queries or keys.
         yield return Attention("67 tokens", 1, 67, 2, 1, 3, new int[67]);
         yield return Attention("67 tokens, window 20", 1, 67, 2, 1, 3, Starts(1, 67, (_, i) => Math.Max(0, i - 19)));
