@@ -1,7 +1,8 @@
-// The gradients of the low-rank path beside frozen products, and its copies of A and B: see the headers of the kernels.
+// The low-rank path beside frozen products, as far as it is no product itself, and its copies of A and B: see the kernels' headers.
 #include "lowrank_grad.cuh"
 #include "lowrank_sum.cuh"
 #include "lowrank_swiglu.cuh"
+#include "lowrank_swiglu_down.cuh"
 #include "lowrank_write.cuh"
 
 #define LOWRANK_GRAD(name, tiles, rank, down, blocks)                                                                     \
@@ -34,6 +35,24 @@ LOWRANK_SWIGLU(2, 16, 3)
 LOWRANK_SWIGLU(4, 32, 3)
 LOWRANK_SWIGLU(6, 48, 2)
 LOWRANK_SWIGLU(8, 64, 2)
+
+#define LOWRANK_SWIGLU_DOWN(tiles, rank, row_tiles, rows)                                                                 \
+    ENGINE_PARAMS(lowrank_swiglu_down_m##rows##_r##rank, LowRankSwiGluDownParams)                                         \
+    extern "C" __global__ void __launch_bounds__(DownThreads, 2)                                                          \
+        lowrank_swiglu_down_m##rows##_r##rank##_bf16(const LowRankSwiGluDownParams p) {                                   \
+        lowrank_swiglu_down<bf16, tiles, row_tiles>(p);                                                                   \
+    }                                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(DownThreads, 2)                                                          \
+        lowrank_swiglu_down_m##rows##_r##rank##_f16(const LowRankSwiGluDownParams p) {                                    \
+        lowrank_swiglu_down<f16, tiles, row_tiles>(p);                                                                    \
+    }
+
+LOWRANK_SWIGLU_DOWN(1, 8, 1, 16)
+LOWRANK_SWIGLU_DOWN(2, 16, 1, 16)
+LOWRANK_SWIGLU_DOWN(4, 32, 1, 16)
+LOWRANK_SWIGLU_DOWN(1, 8, 2, 32)
+LOWRANK_SWIGLU_DOWN(2, 16, 2, 32)
+LOWRANK_SWIGLU_DOWN(4, 32, 2, 32)
 
 ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
 extern "C" __global__ void __launch_bounds__(256) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }

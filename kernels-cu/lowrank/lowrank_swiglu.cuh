@@ -8,8 +8,8 @@
 // Numerics: deterministic: blocks depend on shapes alone; dg and du have swiglu_bwd's bits.  Aliasing: dg and du may be g and u
 // Versions: v1 85% of copy at 8192×8192, rank 16, 185 µs, lowrank_sum's launch included; swiglu_bwd alone takes 173 µs (H200, 2026-11-27)
 #pragma once
-#include "../common/activation.cuh"
 #include "lowrank_grad.cuh"
+#include "swiglu_pack.cuh"
 
 struct LowRankSwiGluParams {
     const void* dy;
@@ -32,41 +32,11 @@ constexpr int SwiGluRows = 32, SwiGluTiles = 2, SwiGluFactors = 3;
 // Shared memory: tiles of y, ring of dS.
 template <int Tiles> constexpr int SwiGluSharedBytes = 2 * SwiGluRows * (SwiGluTiles * GradColumns + SwiGluFactors * Tiles * 8);
 
-template <typename T> __device__ __forceinline__ float2 unpack2(uint32_t pair);
-template <> __device__ __forceinline__ float2 unpack2<bf16>(uint32_t pair) {
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-template <> __device__ __forceinline__ float2 unpack2<f16>(uint32_t pair) {
-    return make_float2(__half2float(__ushort_as_half((uint16_t)pair)), __half2float(__ushort_as_half((uint16_t)(pair >> 16))));
-}
-
-// 1/x as the division rounds it, for normal x below 2^126: the division looks at each x for itself, and its branches keep the
-// elements of a pack from being formed side by side.
-__device__ __forceinline__ float reciprocal(float x) {
-    float r;
-    asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(r) : "f"(x));
-    return fmaf(r, -fmaf(x, r, -1.0f), r);
-}
-
 // Eight neighbours: y, and dg and du in place of dy and u.
 template <typename T> __device__ __forceinline__ uint4 swiglu_pack(const uint4& gate, uint4& up, uint4& dy) {
-    constexpr uint32_t Limit = 0x7e800000;  // 2^126; infinity and NaN lie above
     uint32_t gates[4] = {gate.x, gate.y, gate.z, gate.w}, ups[4] = {up.x, up.y, up.z, up.w}, dys[4] = {dy.x, dy.y, dy.z, dy.w}, y[4];
     float sigma[8];
-    bool fast = true;
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-        float2 g = unpack2<T>(gates[k]);
-        sigma[2 * k] = 1.0f + expf(-g.x), sigma[2 * k + 1] = 1.0f + expf(-g.y);
-        fast = fast && __float_as_uint(sigma[2 * k]) < Limit && __float_as_uint(sigma[2 * k + 1]) < Limit;
-    }
-    if (fast) {
-#pragma unroll
-        for (int k = 0; k < 8; k++) sigma[k] = reciprocal(sigma[k]);
-    } else {
-#pragma unroll
-        for (int k = 0; k < 8; k++) sigma[k] = 1.0f / sigma[k];
-    }
+    sigmoid_pack<T>(gates, sigma);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         float2 g = unpack2<T>(gates[k]), u = unpack2<T>(ups[k]), d = unpack2<T>(dys[k]);

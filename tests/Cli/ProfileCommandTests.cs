@@ -45,6 +45,7 @@ public class ProfileCommandTests
     [InlineData("gemm f32 TN 4096x16x128", "low-rank path")]
     [InlineData("lowrank_grad_y_r16_bf16", "low-rank path")]
     [InlineData("lowrank_swiglu_bwd_r16_bf16", "activations")]
+    [InlineData("lowrank_swiglu_down_m32_r16_bf16", "activations")]
     [InlineData("attention_fwd_wgmma_d64_bf16", "attention")]
     [InlineData("addnorm_rms_fwd_bf16", "norms")]
     [InlineData("crossentropy_long_f32", "embedding and loss")]

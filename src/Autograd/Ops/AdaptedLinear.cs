@@ -35,9 +35,7 @@ public static partial class Ops
         Tensor?[] biases = [.. parts.Select(static p => p.Bias?.Value)];
         Tensor y = made.Add(Tensor.Empty([x.Value.Shape[0], weight.Outputs], weight.DType, weight.Device));
 
-        // What trains is computed one way only: a checkpointed block's run without a tape has to have the bits of the one with.
-        bool trains = x.RequiresGrad || parts.Any(static p => p.A is { RequiresGrad: true } || p.B is { RequiresGrad: true });
-        if (!needed && !trains && dropped is null && Kernels.LowRank.TryDecode(x.Value, weight, biases, y))
+        if (!needed && !Trains(x, parts) && dropped is null && Kernels.LowRank.TryDecode(x.Value, weight, biases, y))
         {
             made.Keep();
             return Tape.Constant(y);
@@ -85,6 +83,10 @@ public static partial class Ops
 
         return needed;
     }
+
+    // What trains is computed one way only: a checkpointed block's run without a tape has to have the bits of the one with.
+    private static bool Trains(Variable x, IReadOnlyList<AdaptedPart> parts) =>
+        x.RequiresGrad || parts.Any(static p => p.A is { RequiresGrad: true } || p.B is { RequiresGrad: true });
 
     private static Tensor? OpenForAdd(Variable? variable) => variable is { RequiresGrad: true } ? variable.OpenGradientForAdd() : null;
 

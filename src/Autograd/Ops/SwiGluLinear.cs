@@ -6,10 +6,11 @@ namespace Engine.Autograd;
 public static partial class Ops
 {
     /// <summary>
-    /// The end of a gated MLP, z = <see cref="AdaptedLinear"/> of y = silu(gate)∘up, without keeping y: the bits are those of
-    /// <see cref="SwiGlu"/> and <see cref="AdaptedLinear"/> one after the other. Shapes: gateUp [R, 2·K] with the columns of gate,
-    /// then those of up, y [R,K], z [R, ΣN]. Backward as theirs: dY = [dZ dS]·[W;A], dUp = dY∘silu(gate),
-    /// dGate = dY∘up∘silu′(gate), and in the same pass dA += dSᵀ·y with y formed again. Kept are gate, up and S.
+    /// The end of a gated MLP, z = <see cref="AdaptedLinear"/> of y = silu(gate)∘up, without keeping y: the results are those of
+    /// <see cref="SwiGlu"/> and <see cref="AdaptedLinear"/> one after the other, on the CPU to the bit; on a GPU S may be added up
+    /// in another order. Shapes: gateUp [R, 2·K] with the columns of gate, then those of up, y [R,K], z [R, ΣN]. Backward as
+    /// theirs: dY = [dZ dS]·[W;A], dUp = dY∘silu(gate), dGate = dY∘up∘silu′(gate), and in the same pass dA += dSᵀ·y with y formed
+    /// again. Kept are gate, up and S.
     /// </summary>
     /// <param name="tape">Records, or not.</param>
     /// <param name="gateUp">Both inputs of SwiGLU.</param>
@@ -21,26 +22,39 @@ public static partial class Ops
         ArgumentNullException.ThrowIfNull(gateUp);
         ArgumentNullException.ThrowIfNull(weight);
         ArgumentNullException.ThrowIfNull(parts);
-        if (!Needed(tape, gateUp, parts))
+        (int rows, DType dtype, Device device) = (gateUp.Value.Shape[0], weight.DType, weight.Device);
+        bool needed = Needed(tape, gateUp, parts);
+        Tensor?[] biases = [.. parts.Select(static p => p.Bias?.Value)];
+
+        // A few rows that nobody trains by: the product forms S itself.
+        if (!needed && !Trains(gateUp, parts) && Kernels.LowRank.Decodes(rows, weight, biases))
         {
             using Variable result = tape.SwiGlu(gateUp, weight.Border);
             return tape.AdaptedLinear(result, null, weight, parts);
         }
 
-        (int rows, DType dtype, Device device) = (gateUp.Value.Shape[0], weight.DType, weight.Device);
         using var made = new Tentative();
         Tensor y = made.Add(Tensor.Empty([rows, weight.Outputs], dtype, device));
-        Tensor s = made.Add(Tensor.Empty([rows, weight.Width], dtype, device));
+        Tensor? s = needed ? made.Add(Tensor.Empty([rows, weight.Width], dtype, device)) : null;
         using (Tensor inner = Tensor.EmptyBordered([rows, weight.Inputs], weight.Border, dtype, device))
         using (Tensor border = inner.BorderColumns(weight.Width))
+        using (Tensor gate = gateUp.Value.Slice(1, 0, weight.Inputs))
+        using (Tensor up = gateUp.Value.Slice(1, weight.Inputs, weight.Inputs))
         {
-            FormInner(gateUp.Value, inner);
-            Kernels.LowRank.Down(inner, weight, border);
-            Kernels.LowRank.Product(inner, weight, [.. parts.Select(static p => p.Bias?.Value)], y);
-            Copy.Run(border, s);
+            Kernels.LowRank.SwiGluDown(gate, up, weight, inner, border);
+            Kernels.LowRank.Product(inner, weight, biases, y);
+            if (s is not null)
+            {
+                Copy.Run(border, s);
+            }
         }
 
         made.Keep();
+        if (s is null)
+        {
+            return Tape.Constant(y);
+        }
+
         Variable output = tape.Record(y, new SwiGluLinearNode(gateUp, s, weight, [.. parts]));
         output.GradientBorder = weight.Border;
         return output;

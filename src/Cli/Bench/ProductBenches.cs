@@ -47,6 +47,15 @@ internal static class ProductBenches
         Pass("lowrank-down", LowRankPass.Down),
         Pass("lowrank-grad-y", LowRankPass.GradientY),
         Pass("lowrank-grad-x", LowRankPass.GradientX),
+        new("lowrank-swiglu-fwd", "rows×columns×rank", [8192, 8192, 16], (e, t) => new LowRankSwiGluDownCase(e[0], e[1], e[2], t), (make, e, t) =>
+        {
+            BorderedWeight weight = Bordered(make, 64, e[1], e[2], t);
+            Tensor h = make.Normal([e[0], 2 * e[1]], t);
+            Tensor y = make.Own(Tensor.EmptyBordered([e[0], e[1]], weight.Border, t, make.Device));
+            (Tensor gate, Tensor up) = (make.Own(h.Slice(1, 0, e[1])), make.Own(h.Slice(1, e[1], e[1])));
+            Tensor s = make.Own(y.BorderColumns(weight.Width));
+            return () => LowRank.SwiGluDown(gate, up, weight, y, s);
+        }),
         new("lowrank-swiglu-bwd", "rows×columns×rank", [8192, 8192, 16], (e, t) => new LowRankSwiGluCase(e[0], e[1], e[2], t), (make, e, t) =>
         {
             BorderedWeight weight = Bordered(make, 64, e[1], e[2], t);

@@ -14,8 +14,8 @@ internal sealed partial record KernelGroup(string Name, double Microseconds, dou
     private const int WidestRank = 256;
     private const int BorderUnit = 8;
 
-    // By what a kernel's name begins with; the first that fits counts. SwiGLU's backward forms dA on the way, but most of its time
-    // is SwiGLU's.
+    // By what a kernel's name begins with; the first that fits counts. SwiGLU forms S on the way, and its backward dA, but most of
+    // their time is SwiGLU's.
     private static readonly (string Prefix, string Group)[] s_groups =
     [
         ("lowrank_swiglu", "activations"), ("lowrank", "low-rank path"), ("groupedlowrank", "low-rank path"), ("dora", "low-rank path"),

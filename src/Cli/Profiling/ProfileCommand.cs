@@ -18,7 +18,7 @@ internal static class ProfileCommand
             command's own output: launches, time, share of all kernels' time, rates of the bytes and operations that a kernel
             must do, and their shares of a copy of 1 GiB and of a bf16 matrix product, measured first. A second table sums the
             kernels by the part of the model they serve; the low-rank path has the adapter's own kernels, not what it adds within
-            frozen products, SwiGLU's backward and the optimizer. Work is launched kernel by kernel, not replayed from
+            frozen products, SwiGLU's passes and the optimizer. Work is launched kernel by kernel, not replayed from
             graphs; an event pair adds about two microseconds between kernels.
 
             Example:

@@ -66,6 +66,16 @@ public sealed class BorderedWeight : IDisposable
     /// <summary>The linears' places, in order.</summary>
     public IReadOnlyList<BorderSlot> Slots => _slots;
 
+    /// <summary>The scale of all linears that have an adapter, 0 where none has; null where they differ.</summary>
+    internal float? CommonScale
+    {
+        get
+        {
+            float scale = Array.Find(_slots, static slot => slot.Width > 0).Scale;
+            return Array.TrueForAll(_slots, slot => slot.Width == 0 || slot.Scale == scale) ? scale : null;
+        }
+    }
+
     /// <summary>Columns of a border for linears of these ranks.</summary>
     public static int WidthOf(IEnumerable<int> ranks) => ranks.Sum(static rank => RoundUp(rank, WidthUnit));
 

@@ -75,11 +75,7 @@ public static partial class LowRank
         ArgumentNullException.ThrowIfNull(weight);
         ArgumentNullException.ThrowIfNull(biases);
         Operand(Op, x, weight, weight.Inputs, nameof(x));
-        IReadOnlyList<BorderSlot> slots = weight.Slots;
-        float scale = slots.FirstOrDefault(static slot => slot.Width > 0).Scale;
-        bool suits = x.Device.Kind == DeviceKind.Cuda && !weight.IsTransposed && Gemv.Supports(x.Device, x.DType, x.Shape[0], weight.Width) &&
-            slots.All(slot => slot.Width == 0 || slot.Scale == scale) && (slots.Count == 1 || biases.All(static bias => bias is null));
-        if (!suits)
+        if (!Decodes(x.Shape[0], weight, biases))
         {
             return false;
         }
@@ -88,8 +84,20 @@ public static partial class LowRank
         using Tensor frozen = weight.BackwardOperand(withBorder: false);
         using Tensor down = weight.Down();
         using Tensor up = weight.Up();
-        Gemv.Run(x, frozen, biases.Count == 0 ? null : biases[0], down, up, scale, y);
+        Gemv.Run(x, frozen, biases.Count == 0 ? null : biases[0], down, up, weight.CommonScale!.Value, y);
         return true;
+    }
+
+    /// <summary>Whether <see cref="TryDecode"/> has a launch for so many rows.</summary>
+    /// <param name="rows">M.</param>
+    /// <param name="weight">The stack.</param>
+    /// <param name="biases">As in <see cref="Product"/>.</param>
+    public static bool Decodes(int rows, BorderedWeight weight, IReadOnlyList<Tensor?> biases)
+    {
+        ArgumentNullException.ThrowIfNull(weight);
+        ArgumentNullException.ThrowIfNull(biases);
+        return weight.Device.Kind == DeviceKind.Cuda && !weight.IsTransposed && Gemv.Supports(weight.Device, weight.DType, rows, weight.Width) &&
+            weight.CommonScale is not null && (weight.Slots.Count == 1 || biases.All(static bias => bias is null));
     }
 
     /// <summary>dS = scale·dY·B into the border of dY, and dB += dYᵀ·S.</summary>

@@ -3,11 +3,51 @@ using Engine.Tensors;
 namespace Engine.Kernels;
 
 /// <remarks>
-/// An MLP's down projection reads y = silu(gate)·up, which its gradient of A needs again: <see cref="SwiGluBackward"/> forms it
-/// from gate and up, which SwiGLU's own backward reads anyway, so that nobody has to keep it.
+/// An MLP's down projection reads y = silu(gate)·up, from which <see cref="SwiGluDown"/> makes S while it forms it. The gradient
+/// of A needs y again: <see cref="SwiGluBackward"/> forms it from gate and up, which SwiGLU's own backward reads anyway, so that
+/// nobody has to keep it.
 /// </remarks>
 public static partial class LowRank
 {
+    /// <summary>
+    /// y = silu(gate)·up (see <see cref="SwiGlu.Forward"/>, whose bits it has) and S = scale·y·Aᵀ of a stack that reads y, as
+    /// <see cref="Down"/> forms it from y as it is rounded. On a GPU one pass for bf16 and f16 and borders up to 32 columns of
+    /// one scale, where addresses and strides are multiples of 16 bytes, with S added up in another order than by
+    /// <see cref="Down"/>; else those two.
+    /// </summary>
+    /// <param name="gate">[M, K], any row stride; the weight's dtype, as all others.</param>
+    /// <param name="up">[M, K], any row stride.</param>
+    /// <param name="weight">The stack of K inputs.</param>
+    /// <param name="y">[M, K], overwritten, any row stride; shares no element with the inputs.</param>
+    /// <param name="s">[M, R], overwritten, any row stride: as a rule the border of <paramref name="y"/>.</param>
+    /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
+    public static void SwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s)
+    {
+        const string Op = "LowRank.SwiGluDown";
+        ArgumentNullException.ThrowIfNull(weight);
+        Operand(Op, gate, weight, weight.Inputs, nameof(gate));
+        Matching(Op, up, gate, nameof(up));
+        Matching(Op, y, gate, nameof(y));
+        Operand(Op, s, weight, weight.Width, nameof(s));
+        Check.Shaped(Op, s, [gate.Shape[0], weight.Width]);
+        Check.SameDevice(Op, s, gate);
+        switch (gate.Device.Kind)
+        {
+            case DeviceKind.Cpu:
+                SwiGluDownInSteps(gate, up, weight, y, s);
+                break;
+            case DeviceKind.Cuda:
+                if (!LowRankCuda.TrySwiGluDown(gate, up, weight, y, s))
+                {
+                    SwiGluDownInSteps(gate, up, weight, y, s);
+                }
+
+                break;
+            default:
+                throw DeviceDispatch.Unsupported(Op, gate.Device);
+        }
+    }
+
     /// <summary>
     /// The backward of SwiGLU (see <see cref="SwiGlu.Backward"/>, whose bits it has) and dA += dSᵀ·y of a stack that read
     /// y = silu(gate)·up, with y formed again and rounded as <see cref="SwiGlu.Forward"/> did. On a GPU one pass for bf16 and f16
@@ -59,6 +99,12 @@ public static partial class LowRank
     }
 
     // What the one pass stands for, and where there is none.
+    private static void SwiGluDownInSteps(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s)
+    {
+        SwiGlu.Forward(gate, up, y);
+        Down(y, weight, s);
+    }
+
     private static void SwiGluBackwardInSteps(
         Tensor dInner, Tensor gate, Tensor up, BorderedWeight weight, Tensor ds, IReadOnlyList<Tensor?> dA, Tensor dGate, Tensor dUp)
     {

@@ -6,7 +6,7 @@ namespace Engine.Kernels;
 
 /// <remarks>
 /// S is a product of the library, which reads X at 94% of the rate of a copy; a kernel of our own came to 68% (8192×14336,
-/// rank 16, H200, 2026-11-27). The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
+/// rank 16, H200, 2026-11-27). Behind a gate the pass that forms X makes S on the way. The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
 /// once. Wider ones, f32, what is not aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products.
 /// </remarks>
 internal static partial class LowRankCuda
@@ -31,8 +31,7 @@ internal static partial class LowRankCuda
     {
         using Tensor down = weight.Down();
         IReadOnlyList<BorderSlot> slots = weight.Slots;
-        float scale = slots.FirstOrDefault(static slot => slot.Width > 0).Scale;
-        if (linear is null && slots.All(slot => slot.Width == 0 || slot.Scale == scale))
+        if (linear is null && weight.CommonScale is { } scale)
         {
             MatMul.Run(x, false, down, true, s, scale);
             return;

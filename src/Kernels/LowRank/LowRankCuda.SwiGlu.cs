@@ -5,7 +5,10 @@ using Engine.Tensors.Cuda;
 
 namespace Engine.Kernels;
 
-/// <remarks>SwiGLU's backward with dA of the linear that reads its result: see <c>kernels-cu/lowrank/lowrank_swiglu.cuh</c>.</remarks>
+/// <remarks>
+/// SwiGLU with S, and its backward with dA, of the linear that reads its result: see <c>lowrank_swiglu_down.cuh</c> and
+/// <c>lowrank_swiglu.cuh</c> in <c>kernels-cu/lowrank</c>.
+/// </remarks>
 internal static partial class LowRankCuda
 {
     private const int SwiGluRows = 32;
@@ -15,6 +18,57 @@ internal static partial class LowRankCuda
 
     private static readonly KernelFamily<SwiGluParams>[] s_swiGlu = [.. s_xWidths.Select(w => new KernelFamily<SwiGluParams>(Image, $"lowrank_swiglu_bwd_r{w}"))];
 
+    // Two blocks a multiprocessor of today's GPUs: with no more of 16 rows, all of them run at once.
+    private const int SwiGluDownBlocks = 264;
+
+    private static readonly int[] s_downWidths = [8, 16, 32];
+    private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown16 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m16_r{w}"))];
+    private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown32 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m32_r{w}"))];
+
+    /// <summary>The arguments have been checked. False where the kernel does not suit; nothing has happened then.</summary>
+    public static bool TrySwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s)
+    {
+        (int rows, int width) = (gate.Shape[0], weight.Width);
+        if (rows == 0 || width == 0 || width > s_downWidths[^1] || weight.CommonScale is not { } scale)
+        {
+            return false;
+        }
+
+        using Tensor down = weight.Down();
+        Tensor[] operands = [gate, up, down, y, s];
+        if (!Suits(width, weight.Inputs, operands) || !Array.TrueForAll(operands, HasIntRows))
+        {
+            return false;
+        }
+
+        int index = Array.IndexOf(s_downWidths, Kernel(s_downWidths, width));
+        long blocks = CudaLaunch.CeilDiv(rows, 16);
+        bool few = blocks <= SwiGluDownBlocks;
+        (few ? s_swiGluDown16 : s_swiGluDown32)[index].Launch(
+            gate.Device,
+            gate.DType,
+            LaunchShape.Blocks(few ? blocks : CudaLaunch.CeilDiv(rows, 32), 256),
+            new SwiGluDownParams
+            {
+                Gate = gate.Pointer,
+                Up = up.Pointer,
+                A = down.Pointer,
+                Y = y.Pointer,
+                S = s.Pointer,
+                GateStride = RowBytes(gate),
+                UpStride = RowBytes(up),
+                AStride = RowBytes(down),
+                YStride = RowBytes(y),
+                SStride = RowBytes(s),
+                Rows = rows,
+                Columns = weight.Inputs,
+                Width = width,
+                Scale = scale,
+            },
+            new KernelWork((3 * gate.ByteLength) + down.ByteLength + s.ByteLength, gate.Elements * ((2L * width) + 6)));
+        return true;
+    }
+
     /// <summary>The arguments have been checked. False where the kernel does not suit; nothing has happened then.</summary>
     public static bool TrySwiGluBackward(
         Tensor dInner, Tensor gate, Tensor up, BorderedWeight weight, Tensor ds, IReadOnlyList<Tensor?> dA, Tensor dGate, Tensor dUp)
@@ -22,7 +76,7 @@ internal static partial class LowRankCuda
         (int rows, int columns) = (gate.Shape[0], weight.Inputs);
         Tensor[] operands = [dInner, gate, up, ds, dGate, dUp];
         bool suits = rows > 0 && weight.Width > 0 && dA.Any(static gradient => gradient is not null) && AllPlain(dA) &&
-            Suits(weight.Width, columns, operands) && operands.All(static t => CudaLaunch.RowStride(t) <= int.MaxValue / t.DType.Size());
+            Suits(weight.Width, columns, operands) && Array.TrueForAll(operands, HasIntRows);
         if (!suits)
         {
             return false;
@@ -64,6 +118,9 @@ internal static partial class LowRankCuda
         return true;
     }
 
+    // Whether the bytes from row to row are an int.
+    private static bool HasIntRows(Tensor tensor) => CudaLaunch.RowStride(tensor) <= int.MaxValue / tensor.DType.Size();
+
     private static int RowBytes(Tensor tensor) => (int)(CudaLaunch.RowStride(tensor) * tensor.DType.Size());
 
     // As SwiGluSharedBytes in kernels-cu/lowrank/lowrank_swiglu.cuh.
@@ -90,5 +147,24 @@ internal static partial class LowRankCuda
         public int Width;
         public int RowGroups;
         public int ColumnBlocks;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SwiGluDownParams
+    {
+        public nint Gate;
+        public nint Up;
+        public nint A;
+        public nint Y;
+        public nint S;
+        public int GateStride;
+        public int UpStride;
+        public int AStride;
+        public int YStride;
+        public int SStride;
+        public int Rows;
+        public int Columns;
+        public int Width;
+        public float Scale;
     }
 }
