@@ -1,5 +1,6 @@
 // The gradients of the low-rank path beside frozen products, and its copies of A and B: see the headers of the kernels.
 #include "lowrank_grad.cuh"
+#include "lowrank_scale.cuh"
 #include "lowrank_sum.cuh"
 #include "lowrank_swiglu.cuh"
 #include "lowrank_write.cuh"
@@ -34,6 +35,9 @@ LOWRANK_SWIGLU(2, 16, 3)
 LOWRANK_SWIGLU(4, 32, 3)
 LOWRANK_SWIGLU(6, 48, 2)
 LOWRANK_SWIGLU(8, 64, 2)
+
+ENGINE_PARAMS(lowrank_scale, LowRankScaleParams)
+extern "C" __global__ void __launch_bounds__(ScaleThreads) lowrank_scale_bf16(const LowRankScaleParams p) { lowrank_scale<bf16>(p); }
 
 ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
 extern "C" __global__ void __launch_bounds__(256) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }
