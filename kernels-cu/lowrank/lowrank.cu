@@ -1,5 +1,6 @@
 // The low-rank path beside frozen products, as far as it is no product itself, and its copies of A and B: see the kernels' headers.
 #include "lowrank_grad.cuh"
+#include "lowrank_scale.cuh"
 #include "lowrank_sum.cuh"
 #include "lowrank_swiglu.cuh"
 #include "lowrank_swiglu_down.cuh"
@@ -53,6 +54,9 @@ LOWRANK_SWIGLU_DOWN(4, 32, 1, 16)
 LOWRANK_SWIGLU_DOWN(1, 8, 2, 32)
 LOWRANK_SWIGLU_DOWN(2, 16, 2, 32)
 LOWRANK_SWIGLU_DOWN(4, 32, 2, 32)
+
+ENGINE_PARAMS(lowrank_scale, LowRankScaleParams)
+extern "C" __global__ void __launch_bounds__(ScaleThreads) lowrank_scale_bf16(const LowRankScaleParams p) { lowrank_scale<bf16>(p); }
 
 ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
 extern "C" __global__ void __launch_bounds__(256) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }

@@ -1,4 +1,5 @@
 // lowrank_sum — adds up what lowrank_grad_y and lowrank_grad_x left: dS = scale·Σ over column blocks, dB and dA += Σ over row blocks
+//   where x was the input of a norm, and lowrank_scale's F in place of dS: dA[j,c] += w[c]·(Σ − Σ F·mean) + b[c]·Σ dS
 // Shapes: see the params; dS [M,R] bf16 | f16, even stride; gradients f32 without gaps, dB [C,r], dA [r,K]
 // Bytes: the partial sums once, from the L2 cache as a rule.  Algorithm: the first blocks form dS, four columns a thread; in the
 //   others a thread adds one element's parts
@@ -12,6 +13,9 @@ struct LowRankSumParams {
     const float* partial;       // gradients: [parts][columns][width] of each linear, or [parts][width][columns]
     const float* down_partial;  // dS: [64-row groups][column blocks][64][down_width], or null
     void* d;
+    const float* corrections;   // of LayerNorm, over rows: [correction_parts][Σ F·mean, Σ dS][correction_width], or null
+    const void* weight;         // the norm's [columns], or null
+    const void* bias;           // [columns], or null
     long long partial_stride;   // floats of a part
     long long count;            // elements of a part
     long long rows;
@@ -22,6 +26,10 @@ struct LowRankSumParams {
     int down_width;
     int down_blocks;            // blocks that form dS
     int is_input;               // nonzero: gradients are dA, [rank, columns]
+    int correction_parts;
+    int correction_width;
+    int weight_type;
+    int bias_type;
     LowRankStack stack;
 };
 
@@ -49,6 +57,21 @@ template <typename T> __device__ __forceinline__ void lowrank_sum_down(const Low
     }
 }
 
+// dS[:, at]·x̂[:, c] with x̂ = (x − mean)·rstd·w + b, of which F[:, at]·x[:, c] is given.
+__device__ __forceinline__ float lowrank_normed(const LowRankSumParams& p, float product, int at, long long c) {
+    float mean = 0, total = 0;
+    if (p.corrections) {
+        const float* from = p.corrections + at;
+#pragma unroll 8
+        for (int i = 0; i < p.correction_parts; i++, from += 2 * p.correction_width) {
+            mean += from[0];
+            total += from[p.correction_width];
+        }
+    }
+    float sum = load_any(p.weight, c, p.weight_type) * (product - mean);
+    return p.bias ? sum + load_any(p.bias, c, p.bias_type) * total : sum;
+}
+
 template <typename T> __device__ __forceinline__ void lowrank_sum(const LowRankSumParams& p) {
     if ((int)blockIdx.x < p.down_blocks) {
         lowrank_sum_down<T>(p);
@@ -57,6 +80,8 @@ template <typename T> __device__ __forceinline__ void lowrank_sum(const LowRankS
     long long e = (long long)(blockIdx.x - p.down_blocks) * blockDim.x + threadIdx.x;
     if (e >= p.count) return;
     float* to = nullptr;
+    int at = 0;
+    long long own = 0;
 #pragma unroll
     for (int i = 0; i < MostLinears; i++) {
         if (i >= p.stack.count) break;
@@ -64,11 +89,13 @@ template <typename T> __device__ __forceinline__ void lowrank_sum(const LowRankS
         long long local = e - linear.partial, columns = linear.end - linear.begin;
         if (!linear.gradient || local < 0 || local >= columns * linear.width) continue;
         long long j = p.by_rank ? local / columns : local % linear.width, c = p.by_rank ? local % columns : local / linear.width;
-        if (j < linear.rank) to = linear.gradient + (p.is_input ? j * columns + c : c * linear.rank + j);
+        if (j >= linear.rank) continue;
+        to = linear.gradient + (p.is_input ? j * columns + c : c * linear.rank + j);
+        at = linear.at + (int)j, own = c;
     }
     if (!to) return;
     const float* from = p.partial + e;
-    float sum = *to;
+    float before = *to, sum = p.weight ? 0 : before;
     for (int i = 0; i < p.parts; i += SumUnroll) {
         float parts[SumUnroll];
 #pragma unroll
@@ -78,5 +105,5 @@ template <typename T> __device__ __forceinline__ void lowrank_sum(const LowRankS
         for (int n = 0; n < SumUnroll; n++)
             if (i + n < p.parts) sum += parts[n];
     }
-    *to = sum;
+    *to = p.weight ? before + lowrank_normed(p, sum, at, own) : sum;
 }

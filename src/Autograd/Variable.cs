@@ -42,6 +42,9 @@ public sealed class Variable : IDisposable
     /// </summary>
     public int GradientBorder { get; internal set; }
 
+    /// <summary>What the value can be formed from again, of a recorded norm's result; else null. Disposed with the value.</summary>
+    internal NormedSource? Source { get; set; }
+
     /// <summary>The gradient accumulated so far, same shape and dtype as <see cref="Value"/>; null when none has arrived.</summary>
     public Tensor? Gradient => _gradient;
 
@@ -213,6 +216,8 @@ public sealed class Variable : IDisposable
     public void Dispose()
     {
         Value.Dispose();
+        Source?.Dispose();
+        Source = null;
         UnbindGradient();
         // An op's result is usually disposed by its user before backward runs: the gradient arrives later and is taken by the tape.
         ClearGradient();

@@ -16,7 +16,8 @@ public static partial class Ops
     /// in y [R, ΣN]. Shapes: x and x_i [R,K]. The frozen weights and the operands' copies of A and B are in
     /// <paramref name="weight"/>; A and B of <paramref name="parts"/> receive the gradients. x_i is x, or x with elements dropped.
     /// Source: Hu et al., LoRA, §4.1. With S = s·x·Aᵀ beside x and dS = s·dY·B beside dY: dX = [dY dS]·[W;A], dB += dYᵀ·S,
-    /// dA += dSᵀ·x; with dropout dX = dY·W and dX_i = dS_i·A_i.
+    /// dA += dSᵀ·x; with dropout dX = dY·W and dX_i = dS_i·A_i. Kept are S and x, or S alone where x is a recorded norm's result:
+    /// the norm's backward keeps what <see cref="Kernels.LowRank.GradientNormed"/> makes dA from.
     /// </summary>
     /// <param name="tape">Records, or not.</param>
     /// <param name="x">The input; where it has a border (<see cref="Tensor.Border"/>) that nobody uses, S goes there without a copy.</param>
@@ -60,14 +61,22 @@ public static partial class Ops
         }
 
         Kernels.LowRank.Product(input, weight, biases, y);
+        Tensor? narrow = needed && dropped is null && x.Source is not null ? made.Add(CopyOfBorder(input, weight)) : null;
         made.Keep();
-        if (!needed)
+        if (!needed || narrow is not null)
         {
             input.Dispose();
+        }
+
+        if (!needed)
+        {
             return Tape.Constant(y);
         }
 
-        Variable result = tape.Record(y, new AdaptedLinearNode(x, dropped is null ? null : [.. dropped], input, weight, [.. parts]));
+        AdaptedLinearNode node = narrow is null
+            ? new(x, dropped is null ? null : [.. dropped], input, weight, [.. parts])
+            : new(x, x.Source!.Input, narrow, weight, [.. parts]);
+        Variable result = tape.Record(y, node);
         result.GradientBorder = weight.Border;
         return result;
     }
@@ -112,20 +121,44 @@ public static partial class Ops
         return copy;
     }
 
+    private static Tensor CopyOfBorder(Tensor input, BorderedWeight weight)
+    {
+        using var made = new Tentative();
+        Tensor copy = made.Add(Tensor.Empty([input.Shape[0], weight.Width], weight.DType, weight.Device));
+        using (Tensor border = input.BorderColumns(weight.Width))
+        {
+            Copy.Run(border, copy);
+        }
+
+        made.Keep();
+        return copy;
+    }
+
     private sealed class AdaptedLinearNode : Node
     {
         private readonly Variable _x;
         private readonly Variable?[]? _dropped;
         private readonly BorderedWeight _weight;
         private readonly AdaptedPart[] _parts;
-        private readonly Tensor _input;
+        private readonly Tensor? _input;
+        private readonly Tensor? _s;
+        private readonly NormedInput? _normed;
         private readonly Tensor?[]? _savedDropped;
 
+        // Takes over the input with S in its border.
         public AdaptedLinearNode(Variable x, Variable?[]? dropped, Tensor input, BorderedWeight weight, AdaptedPart[] parts)
         {
             (_x, _dropped, _weight, _parts) = (x, dropped, weight, parts);
             _input = Keep(input);
             _savedDropped = dropped is null ? null : [.. dropped.Select(d => d is null ? null : Save(d.Value))];
+        }
+
+        // Takes S over, and shares of what x is made from.
+        public AdaptedLinearNode(Variable x, NormedInput normed, Tensor s, BorderedWeight weight, AdaptedPart[] parts)
+        {
+            (_x, _weight, _parts) = (x, weight, parts);
+            _s = Keep(s);
+            _normed = NormedSource.Map(normed, Save);
         }
 
         public override string Name => "adapted_linear";
@@ -135,7 +168,7 @@ public static partial class Ops
         protected internal override void Backward(Tensor gradient)
         {
             using Tensor dy = gradient.Border >= _weight.Width ? gradient.Share() : WithRoom(gradient, _weight.Border);
-            using (Tensor s = _input.BorderColumns(_weight.Width))
+            using (Tensor s = _s?.Share() ?? _input!.BorderColumns(_weight.Width))
             {
                 Kernels.LowRank.GradientY(dy, _weight, s, [.. _parts.Select(static p => OpenForAdd(p.B))]);
             }
@@ -148,9 +181,13 @@ public static partial class Ops
 
             using (Tensor ds = dy.BorderColumns(_weight.Width))
             {
-                if (_dropped is null)
+                if (_normed is { } normed)
                 {
-                    Kernels.LowRank.GradientX(_input, _weight, ds, [.. _parts.Select(static p => OpenForAdd(p.A))]);
+                    Kernels.LowRank.GradientNormed(normed, _weight, ds, [.. _parts.Select(static p => OpenForAdd(p.A))]);
+                }
+                else if (_dropped is null)
+                {
+                    Kernels.LowRank.GradientX(_input!, _weight, ds, [.. _parts.Select(static p => OpenForAdd(p.A))]);
                 }
                 else
                 {

@@ -23,7 +23,7 @@ public static partial class Ops
         Kernels.AddNorm.RmsNorm(x.Value, branch.Value, weight.Value, epsilon, s, y, rstd);
         made.Keep();
         Variable sum = Added(tape, x, branch, s);
-        return (sum, Normed(tape, sum, weight, y, rstd));
+        return (sum, Normed(tape, sum, weight, epsilon, y, rstd));
     }
 
     /// <summary>
@@ -45,6 +45,6 @@ public static partial class Ops
         Kernels.AddNorm.LayerNorm(x.Value, branch.Value, weight.Value, bias?.Value, epsilon, s, y, mean, rstd);
         made.Keep();
         Variable sum = Added(tape, x, branch, s);
-        return (sum, Normed(tape, sum, weight, bias, y, mean, rstd));
+        return (sum, Normed(tape, sum, weight, bias, epsilon, y, mean, rstd));
     }
 }

@@ -1,3 +1,4 @@
+using Engine.Kernels;
 using Engine.Tensors;
 
 namespace Engine.Autograd;
@@ -19,14 +20,17 @@ public static partial class Ops
         Tensor rstd = made.Add(mean.EmptyLike());
         Kernels.LayerNorm.Forward(x.Value, weight.Value, bias?.Value, epsilon, y, mean, rstd);
         made.Keep();
-        return Normed(tape, x, weight, bias, y, mean, rstd);
+        return Normed(tape, x, weight, bias, epsilon, y, mean, rstd);
     }
 
-    private static Variable Normed(Tape tape, Variable x, Variable weight, Variable? bias, Tensor y, Tensor mean, Tensor rstd)
+    private static Variable Normed(
+        Tape tape, Variable x, Variable weight, Variable? bias, float epsilon, Tensor y, Tensor mean, Tensor rstd)
     {
         if (tape.Needs(x, weight, bias))
         {
-            return tape.Record(y, new LayerNormNode(x, weight, bias, mean, rstd));
+            Variable result = tape.Record(y, new LayerNormNode(x, weight, bias, mean, rstd));
+            result.Source = new NormedSource(new NormedInput(x.Value, weight.Value, bias?.Value, mean, rstd, epsilon));
+            return result;
         }
 
         mean.Dispose();

@@ -1,3 +1,4 @@
+using Engine.Kernels;
 using Engine.Tensors;
 
 namespace Engine.Autograd;
@@ -18,14 +19,16 @@ public static partial class Ops
         Tensor rstd = made.Add(Tensor.Empty([RowsOf(x.Value)], StatisticsOf(x.Value), x.Value.Device));
         Kernels.RmsNorm.Forward(x.Value, weight.Value, epsilon, y, rstd);
         made.Keep();
-        return Normed(tape, x, weight, y, rstd);
+        return Normed(tape, x, weight, epsilon, y, rstd);
     }
 
-    private static Variable Normed(Tape tape, Variable x, Variable weight, Tensor y, Tensor rstd)
+    private static Variable Normed(Tape tape, Variable x, Variable weight, float epsilon, Tensor y, Tensor rstd)
     {
         if (tape.Needs(x, weight))
         {
-            return tape.Record(y, new RmsNormNode(x, weight, rstd));
+            Variable result = tape.Record(y, new RmsNormNode(x, weight, rstd));
+            result.Source = new NormedSource(new NormedInput(x.Value, weight.Value, null, null, rstd, epsilon));
+            return result;
         }
 
         rstd.Dispose();

@@ -66,6 +66,8 @@ internal static class ProductBenches
             (Tensor dGate, Tensor dUp) = (make.Own(dh.Slice(1, 0, e[1])), make.Own(dh.Slice(1, e[1], e[1])));
             return () => LowRank.SwiGluBackward(dInner, gate, up, weight, ds, [dA], dGate, dUp);
         }),
+        Normed("lowrank-rmsnorm-grad-x", centered: false),
+        Normed("lowrank-layernorm-grad-x", centered: true),
         new("grouped", Grouped, s_grouped, (e, t) => GroupedCase(e, t, false), (make, e, t) =>
         {
             (AdapterTable table, AdapterRows rows) = Adapters(make, e, t);
@@ -141,6 +143,18 @@ internal static class ProductBenches
                 LowRankPass.GradientY => () => LowRank.GradientY(operand, weight, s, [gradient]),
                 _ => () => LowRank.GradientX(operand, weight, s, [gradient]),
             };
+        });
+
+    // lowrank-grad-x behind a norm, from the norm's input.
+    private static OpBench Normed(string name, bool centered) => new(
+        name, "rows×columns×rank", [8192, 4096, 16], (e, t) => new LowRankNormedCase(e[0], e[1], e[2], t, centered), (make, e, t) =>
+        {
+            (Tensor x, Tensor w) = (make.Normal([e[0], e[1]], t), make.Normal([e[1]], t));
+            (Tensor mean, Tensor rstd) = (make.Normal([e[0]], DType.F32), make.Normal([e[0]], DType.F32));
+            NormedInput input = centered ? new(x, w, make.Normal([e[1]], t), mean, rstd, 1e-5f) : new(x, w, null, null, rstd, 1e-5f);
+            BorderedWeight weight = Bordered(make, 64, e[1], e[2], t);
+            (Tensor ds, Tensor dA) = (make.Normal([e[0], weight.Width], t), make.Zeros([e[2], e[1]], DType.F32));
+            return () => LowRank.GradientNormed(input, weight, ds, [dA]);
         });
 
     // Zeros with an adapter in their border.

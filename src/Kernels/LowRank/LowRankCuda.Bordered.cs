@@ -95,12 +95,18 @@ internal static partial class LowRankCuda
             return;
         }
 
-        // One pass over X for all linears, whose columns of dS are neighbours.
+        GradientOfInput(x, weight, ds, dA, default);
+    }
+
+    // One pass over X for all linears, whose columns of the factor are neighbours. The norm, if any, is what the sums are told of it.
+    private static void GradientOfInput(Tensor x, BorderedWeight weight, Tensor factor, IReadOnlyList<Tensor?> dA, SumParams norm)
+    {
         Stack whole = default;
         whole.Count = 1;
         whole.Linears[0] = new Linear { End = weight.Inputs, Width = weight.Width, Rank = weight.Width, Gradient = 1 };
         int columnBlocks = (int)CudaLaunch.CeilDiv(weight.Inputs, GradientColumns);
-        Gradient(x, ds, new Placement(whole, columnBlocks, (long)weight.Width * weight.Inputs), weight.Width, isInput: true, InputStack(weight, dA));
+        var placed = new Placement(whole, columnBlocks, (long)weight.Width * weight.Inputs);
+        Gradient(x, factor, placed, weight.Width, isInput: true, InputStack(weight, dA), norm);
     }
 
     private static void GradientYInOnePass(
@@ -161,7 +167,7 @@ internal static partial class LowRankCuda
     }
 
     // Gradients += the transpose of factor·z by linears, in one pass over z; the sums lie by rank.
-    private static void Gradient(Tensor z, Tensor factor, Placement placed, int most, bool isInput, Stack? targets = null)
+    private static void Gradient(Tensor z, Tensor factor, Placement placed, int most, bool isInput, Stack? targets = null, SumParams norm = default)
     {
         int rows = z.Shape[0];
         int index = Array.IndexOf(s_xWidths, Kernel(s_xWidths, most));
@@ -187,18 +193,18 @@ internal static partial class LowRankCuda
                 Stack = placed.Stack,
             },
             new KernelWork(z.ByteLength + factor.ByteLength + partial.ByteLength, 2L * rows * placed.Elements));
-        Sum(z, partial, targets ?? placed.Stack, isInput);
+        Sum(z, partial, targets ?? placed.Stack, isInput, norm);
     }
 
     // Adds up what row blocks left by rank, [parts, elements].
-    private static void Sum(Tensor z, Tensor partial, Stack stack, bool isInput)
+    private static void Sum(Tensor z, Tensor partial, Stack stack, bool isInput, SumParams norm = default)
     {
         (int parts, int elements) = (partial.Shape[0], partial.Shape[1]);
         s_sum.Launch(
             z.Device,
             z.DType,
             LaunchShape.Blocks(CudaLaunch.CeilDiv(elements, 256), 256),
-            new SumParams
+            norm with
             {
                 Partial = partial.Pointer,
                 PartialStride = elements,

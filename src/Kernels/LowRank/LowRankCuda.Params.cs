@@ -83,6 +83,9 @@ internal static partial class LowRankCuda
         public nint Partial;
         public nint DownPartial;
         public nint D;
+        public nint Corrections;
+        public nint Weight;
+        public nint Bias;
         public long PartialStride;
         public long Count;
         public long Rows;
@@ -93,6 +96,10 @@ internal static partial class LowRankCuda
         public int DownWidth;
         public int DownBlocks;
         public int IsInput;
+        public int CorrectionParts;
+        public int CorrectionWidth;
+        public int WeightType;
+        public int BiasType;
         public Stack Stack;
     }
 }

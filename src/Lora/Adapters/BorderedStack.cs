@@ -19,6 +19,8 @@ internal sealed class BorderedStack(
 
     public bool FormsSwiGluAgain => !HasDora && !HasDropout;
 
+    public bool FormsNormedAgain => !HasDropout;
+
     private bool HasDora => Array.Exists(layers, static layer => layer?.Magnitude is not null);
 
     private bool HasDropout => Array.Exists(layers, static layer => layer is { Dropout: not 0 });

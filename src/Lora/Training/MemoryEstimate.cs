@@ -13,9 +13,10 @@ namespace Engine.Lora;
 /// hidden width h, query width q, key width k, MLP width i (all in elements of size e) and n blocks, backward needs of each
 /// block: the sums that the norms read (2h), q, k, v and the attention's output (2q + 2k), the MLP's inner products (2i; i without
 /// a gate), and, where a linear has an adapter or is trained, its input with the border that adapters lie in: those of the
-/// projections and of the MLP (h each) and of the MLP's end (i; behind a gate the border alone, where backward forms the rest
-/// again). Beside them lie, one after the other, the head's logits, a chunk of rows c in f32 and their gradient in e, and the
-/// gradients of the block in work, at most twice a block with everything:</para>
+/// projections and of the MLP (h each) and of the MLP's end (i), or the border alone where backward makes do without the rest: with
+/// the sums behind a norm, with the inner products behind a gate. (Where nothing before the first norm is trained, its
+/// result is kept in place of its sum.) Beside them lie, one after the other, the head's logits, a chunk of rows c in f32 and their
+/// gradient in e, and the gradients of the block in work, at most twice a block with everything:</para>
 /// <code>
 /// whole        = t·e·(4h + 2q + 2k + 3i)
 /// plain        = n·block + max(2·whole, c·vocabulary·(4 + e)) + 4·t·h·e
@@ -78,13 +79,17 @@ public sealed record MemoryEstimate(long Weights, long Gradients, long Optimizer
         foreach (LinearStack[] block in model.Stacks.Chunk(4))
         {
             kept += (2 * hidden) + attention + ((config.GatedMlp ? 2 : 1) * inner);
-            kept += KeptInput(block[0], hidden) + block[1].Border + KeptInput(block[2], hidden);
+            kept += KeptNormed(block[0], hidden) + block[1].Border + KeptNormed(block[2], hidden);
             bool again = config.GatedMlp && block[3].Adapter is { IsActive: true, FormsSwiGluAgain: true };
             kept += again ? block[3].Border : KeptInput(block[3], inner);
         }
 
         return (tokens * size * kept) + Math.Max(2 * whole, head) + (4 * stream);
     }
+
+    // The same where a norm made the input.
+    private static long KeptNormed(LinearStack stack, long columns) =>
+        stack.Adapter is { IsActive: true, FormsNormedAgain: true } ? stack.Border : KeptInput(stack, columns);
 
     // Columns of a stack's input that are kept, with the border that its adapters lie in.
     private static long KeptInput(LinearStack stack, long columns) =>

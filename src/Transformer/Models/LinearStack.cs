@@ -14,6 +14,12 @@ public interface IStackAdapter
     /// <summary>Whether <see cref="ForwardSwiGlu"/> keeps nothing as wide as x for backward in training.</summary>
     bool FormsSwiGluAgain { get; }
 
+    /// <summary>
+    /// Whether <see cref="Forward"/> keeps nothing as wide as x for backward in training where x is the result of a norm whose own
+    /// backward is recorded.
+    /// </summary>
+    bool FormsNormedAgain { get; }
+
     /// <summary>The adapted outputs side by side. Shapes: x [R, InFeatures], result [R, OutFeatures].</summary>
     Variable Forward(Tape tape, BatchContext batch, LinearStack stack, Variable x);
 

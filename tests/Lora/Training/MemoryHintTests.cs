@@ -59,9 +59,9 @@ public class MemoryHintTests
     }
 
     [Theory]
-    [InlineData(Trial.WithDropout)]
-    [InlineData(Trial.Config + """, "use_dora": true """)]
-    public void An_mlps_inner_product_counts_only_where_an_adapter_needs_it_kept(string config)
+    [InlineData(Trial.WithDropout, 2)]
+    [InlineData(Trial.Config + """, "use_dora": true """, 0)]
+    public void Norms_results_and_an_mlps_inner_product_count_only_where_an_adapter_needs_them_kept(string config, int norms)
     {
         Example[] examples = Trial.Examples(12);
         using var plain = new Trial(new TrainingOptions(), examples);
@@ -70,7 +70,7 @@ public class MemoryHintTests
         Assert.True(model.GatedMlp);
         long tokens = 2L * examples.Max(static e => e.Length);
         Assert.Equal(
-            tokens * model.LayerCount * model.IntermediateSize * plain.Model.Base.DType.Size(),
+            tokens * model.LayerCount * (model.IntermediateSize + (norms * model.HiddenSize)) * plain.Model.Base.DType.Size(),
             other.Run.EstimateMemory(2, checkpointing: false).Activations - plain.Run.EstimateMemory(2, checkpointing: false).Activations);
     }
 
