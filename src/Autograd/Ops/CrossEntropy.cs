@@ -30,8 +30,15 @@ public static partial class Ops
     /// The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
     /// Call it with rows that have labels only; rows labelled −100 cost as much as others.
     /// </summary>
+    /// <param name="tape">Records, or not.</param>
+    /// <param name="x">The states.</param>
+    /// <param name="weight">The head.</param>
+    /// <param name="labels">One for each row.</param>
+    /// <param name="gradScale">As in <see cref="CrossEntropy"/>.</param>
+    /// <param name="losses">As in <see cref="CrossEntropy"/>.</param>
+    /// <param name="inPlace">dX takes the place of x, which is used up: nobody else reads its values.</param>
     public static Variable HeadCrossEntropy(
-        this Tape tape, Variable x, Variable weight, Tensor labels, Tensor gradScale, Tensor losses)
+        this Tape tape, Variable x, Variable weight, Tensor labels, Tensor gradScale, Tensor losses, bool inPlace = false)
     {
         ArgumentNullException.ThrowIfNull(tape);
         ArgumentNullException.ThrowIfNull(x);
@@ -44,7 +51,7 @@ public static partial class Ops
         int chunk = Math.Min(rows, Kernels.CrossEntropy.ChunkRows(x.Value.Device, vocabulary));
         DType single = StatisticsOf(x.Value);
         using var made = new Tentative();
-        Tensor? dx = needed && x.RequiresGrad ? made.Add(x.Value.EmptyLike()) : null;
+        Tensor? dx = needed && x.RequiresGrad ? made.Add(inPlace ? x.Value.Share() : x.Value.EmptyLike()) : null;
         Tensor? dw = needed && weight.RequiresGrad ? made.Add(Tensor.Zeros(weight.Value.Shape, single, x.Value.Device)) : null;
         using (Tensor buffer = Tensor.Empty([chunk, PaddedColumns(vocabulary)], MatMul.OperandType(x.Value), x.Value.Device))
         {
@@ -57,15 +64,15 @@ public static partial class Ops
                 using Tensor logits = Corner(buffer, count, vocabulary);
                 MatMul.Run(xs, false, weight.Value, true, logits);
                 Kernels.CrossEntropy.Forward(logits, ls, os, needed ? logits : null, gradScale);
+                if (dw is not null)
+                {
+                    MatMul.Run(logits, true, xs, false, dw, beta: 1);
+                }
+
                 if (dx is not null)
                 {
                     using Tensor dxs = dx.Slice(0, start, count);
                     MatMul.Run(logits, false, weight.Value, false, dxs);
-                }
-
-                if (dw is not null)
-                {
-                    MatMul.Run(logits, true, xs, false, dw, beta: 1);
                 }
             }
         }

@@ -76,16 +76,22 @@ public sealed partial class DecoderModel
     private Variable Loss(
         Tape tape, BatchContext batch, Tensor ids, Tensor rows, Tensor? places, Tensor targets, Tensor gradScale, Tensor losses)
     {
-        using Variable hidden = Hidden(tape, batch, ids);
+        using Variable picked = Picked(tape, batch, ids, rows, places);
         using Device.RangeScope range = Device.Range("head");
-        using Variable picked = tape.GatherRows(hidden, rows, places);
         if (Head is { Adapter: null or { IsActive: false }, Bias: null, IsTransposed: false })
         {
-            return tape.HeadCrossEntropy(picked, Head.Weight, targets, gradScale, losses);
+            return tape.HeadCrossEntropy(picked, Head.Weight, targets, gradScale, losses, inPlace: true);
         }
 
         using Variable logits = Logits(tape, batch, picked);
         return tape.CrossEntropy(logits, targets, gradScale, losses);
+    }
+
+    // The states of the rows that have labels; those of all rows are given up before the head needs memory.
+    private Variable Picked(Tape tape, BatchContext batch, Tensor ids, Tensor rows, Tensor? places)
+    {
+        using Variable hidden = Hidden(tape, batch, ids);
+        return tape.GatherRows(hidden, rows, places);
     }
 
     private (int[] Rows, int[] Targets) LabelledRows(BatchContext batch, ReadOnlySpan<int> labels)

@@ -109,7 +109,7 @@ internal static partial class GradientCases
         yield return HeadCrossEntropy("two chunks", Kernels.CrossEntropy.ChunkRows(TestDevice.Current, 5) + 5, 3, 5);
 
         // One table as embedding and as head: both gradients meet in it.
-        yield return new(nameof(Ops.HeadCrossEntropy), "tied", d =>
+        yield return new(nameof(Ops.HeadCrossEntropy), "tied, in place", d =>
         {
             Tensor ids = Tensor.From([3, 1, 3, 0, 5, 3], [6], d);
             Tensor labels = Tensor.From([1, 3, -100, 5, 3, 6], [6], d);
@@ -121,7 +121,8 @@ internal static partial class GradientCases
                 {
                     using Variable x = t.Embedding(ids, v[0]);
                     using Variable bent = t.Silu(x);
-                    return t.HeadCrossEntropy(bent, v[0], labels, scale, losses);
+                    using Variable used = t.Scale(bent, 1);
+                    return t.HeadCrossEntropy(used, v[0], labels, scale, losses, inPlace: true);
                 },
                 [Leaves.Normal(d, [7, 5], 1)],
                 ids,
