@@ -59,7 +59,7 @@ ENGINE_PARAMS(lowrank_scale, LowRankScaleParams)
 extern "C" __global__ void __launch_bounds__(ScaleThreads) lowrank_scale_bf16(const LowRankScaleParams p) { lowrank_scale<bf16>(p); }
 
 ENGINE_PARAMS(lowrank_sum, LowRankSumParams)
-extern "C" __global__ void __launch_bounds__(256) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }
-extern "C" __global__ void __launch_bounds__(256) lowrank_sum_f16(const LowRankSumParams p) { lowrank_sum<f16>(p); }
+extern "C" __global__ void __launch_bounds__(SumThreads) lowrank_sum_bf16(const LowRankSumParams p) { lowrank_sum<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(SumThreads) lowrank_sum_f16(const LowRankSumParams p) { lowrank_sum<f16>(p); }
 
 ENGINE_KERNEL(lowrank_write, LowRankWriteParams, 256, lowrank_write)

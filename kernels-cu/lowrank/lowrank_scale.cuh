@@ -1,4 +1,5 @@
 // lowrank_scale — F[m,j] = dS[m,j]·rstd[m]; for LayerNorm each block's sums over its rows of F[m,j]·mean[m] and of dS[m,j]
+//   where lowrank_sum, which forms dS, did not do so at once
 // Shapes: dS [M,R], row stride and R multiples of 8, R at most 64; F [M,R] without gaps; rstd, mean [M] f32; all but those
 //   aligned to 16 bytes
 // Dtypes: bf16 (f16 lacks the range: rstd may be anything), f32 sums.  Arch: sm_80+

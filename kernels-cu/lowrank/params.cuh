@@ -28,3 +28,12 @@ struct LowRankStack {
 template <int Columns> __device__ __forceinline__ int tile_offset(int row, int column) {
     return row * Columns + ((column >> 3) ^ (row & 7)) * 8 + (column & 7);
 }
+
+// The two values of a pair as pack2 made it.
+template <typename T> __device__ __forceinline__ float2 unpack2(uint32_t pair);
+template <> __device__ __forceinline__ float2 unpack2<bf16>(uint32_t pair) {
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+template <> __device__ __forceinline__ float2 unpack2<f16>(uint32_t pair) {
+    return make_float2(__half2float(__ushort_as_half((uint16_t)pair)), __half2float(__ushort_as_half((uint16_t)(pair >> 16))));
+}

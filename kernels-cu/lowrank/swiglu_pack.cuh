@@ -1,14 +1,6 @@
 // SwiGLU of eight neighbours in registers, with the bits of swiglu_fwd and swiglu_bwd.
 #pragma once
-#include "../common/mma.cuh"
-
-template <typename T> __device__ __forceinline__ float2 unpack2(uint32_t pair);
-template <> __device__ __forceinline__ float2 unpack2<bf16>(uint32_t pair) {
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-template <> __device__ __forceinline__ float2 unpack2<f16>(uint32_t pair) {
-    return make_float2(__half2float(__ushort_as_half((uint16_t)pair)), __half2float(__ushort_as_half((uint16_t)(pair >> 16))));
-}
+#include "params.cuh"
 
 // 1/x as the division rounds it, for normal x below 2^126: the division looks at each x for itself, and its branches keep the
 // elements of a pack from being formed side by side.

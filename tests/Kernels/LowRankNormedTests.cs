@@ -98,6 +98,98 @@ public sealed class LowRankNormedTests
         }
     }
 
+    /// <summary>Dtype, R, K, then outputs and rank of each linear, LayerNorm, whether a GPU forms F beside dS.</summary>
+    public static TheoryData<DType, int, int, int[], bool, bool> Scaled
+    {
+        get
+        {
+            var data = new TheoryData<DType, int, int, int[], bool, bool>();
+            foreach (bool centered in new[] { false, true })
+            {
+                foreach (DType dtype in TestDevice.FloatTypes)
+                {
+                    bool beside = dtype == DType.BF16;
+                    data.Add(dtype, 70, 72, [40, 3, 24, 0, 16, 16], centered, beside);
+                    data.Add(dtype, 1, 24, [8, 4], centered, beside);
+                    data.Add(dtype, 0, 16, [8, 4], centered, false);
+                    data.Add(dtype, 33, 65, [43, 8], centered, false);
+                    data.Add(dtype, 64, 128, [64, 64], centered, false);
+                }
+
+                // Several blocks of columns; more ranges of rows than blocks that form sums.
+                foreach (DType dtype in TestDevice.FloatTypes.Where(static t => t == DType.BF16))
+                {
+                    data.Add(dtype, 150, 136, [1104, 16, 24, 9], centered, true);
+                    data.Add(dtype, 333, 136, [264, 32, 24, 0, 16, 3], centered, true);
+                    data.Add(dtype, 2100, 72, [40, 8, 16, 3], centered, true);
+                    data.Add(dtype, 4300, 40, [24, 16, 24, 9, 40, 32], centered, true);
+                }
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Scaled))]
+    public void What_is_scaled_beside_dS_is_what_a_launch_of_its_own_makes(
+        DType dtype, int rows, int columns, int[] linears, bool centered, bool beside)
+    {
+        using var problem = new Problem(dtype, rows, columns, linears, gap: 0, centered, mean: 0.5);
+        BorderedWeight weight = problem.Stack.Weight;
+
+        // The gradients are aligned, so the norm's input is to be.
+        using Tensor x = Tensor.Empty([rows, columns], dtype, TestDevice.Current);
+        Copy.Run(problem.Norm.X, x);
+        NormedInput norm = problem.Norm with { X = x };
+        using Tensor s = LowRankTests.Bordered(new RandomTensors(44), rows, weight.Width, weight);
+        GuardedTensor[] dB = Up(), expected = Up();
+        using Tensor dy = LowRankTests.Bordered(new RandomTensors(45), rows, weight.Outputs, weight);
+        using Tensor same = LowRankTests.Bordered(new RandomTensors(45), rows, weight.Outputs, weight);
+        using Tensor ds = dy.BorderColumns(weight.Width);
+        using Tensor plain = same.BorderColumns(weight.Width);
+        LowRank.GradientY(same, weight, s, [.. expected.Select(static t => t.Tensor)]);
+        using ScaledGradient? scaled = LowRank.GradientYNormed(dy, weight, s, [.. dB.Select(static t => t.Tensor)], norm);
+        Assert.Equal(plain.ToDoubles(), ds.ToDoubles());
+        Assert.Equal(expected.SelectMany(static t => t.ToBytes()), dB.SelectMany(static t => t.ToBytes()));
+        Assert.Equal(beside && TestDevice.IsCuda, scaled is not null);
+        if (scaled is not null)
+        {
+            using ScaledGradient own = LowRankCuda.Scale(norm, weight, ds);
+            Assert.Equal(own.Factor.ToBytes(), scaled.Factor.ToBytes());
+            Assert.Equal(own.Sums is null, scaled.Sums is null);
+        }
+
+        problem.Check(norm, ds, scaled);
+        Array.ForEach([.. dB, .. expected], static t => t.Dispose());
+
+        GuardedTensor[] Up()
+        {
+            DType masters = dtype == DType.F64 ? DType.F64 : DType.F32;
+            return [.. weight.Slots.Select(slot => GuardedTensor.From(new double[slot.Outputs * slot.Rank], [slot.Outputs, slot.Rank], masters))];
+        }
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Results_behind_dS_are_the_same_every_time(bool centered) => KernelAssert.SameBitsForEveryThreadCount(() =>
+    {
+        DType dtype = TestDevice.IsCuda ? DType.BF16 : DType.F32;
+        using var problem = new Problem(dtype, 2300, 72, [24, 16, 40, 32], gap: 8, centered, mean: 0.5);
+        BorderedWeight weight = problem.Stack.Weight;
+        using Tensor x = Tensor.Empty([2300, 72], dtype, TestDevice.Current);
+        Copy.Run(problem.Norm.X, x);
+        NormedInput norm = problem.Norm with { X = x };
+        using Tensor s = LowRankTests.Bordered(new RandomTensors(44), 2300, weight.Width, weight);
+        using Tensor dy = LowRankTests.Bordered(new RandomTensors(45), 2300, weight.Outputs, weight);
+        using Tensor ds = dy.BorderColumns(weight.Width);
+        GuardedTensor[] dA = problem.Gradients(filled: false);
+        using ScaledGradient? scaled = LowRank.GradientYNormed(dy, weight, s, [null, null], norm);
+        LowRank.GradientNormed(norm, weight, ds, [.. dA.Select(static t => t.Tensor)], scaled);
+        return dA;
+    });
+
     [Fact]
     public void Results_are_the_same_every_time() => KernelAssert.SameBitsForEveryThreadCount(() =>
     {
@@ -125,6 +217,11 @@ public sealed class LowRankNormedTests
         }
 
         Assert.Throws<ArgumentException>(() => LowRank.GradientNormed(norm, problem.Stack.Weight, small, [null]));
+        using Tensor s = LowRankTests.Bordered(new RandomTensors(44), 4, 8, problem.Stack.Weight);
+        using Tensor dy = LowRankTests.Bordered(new RandomTensors(45), 4, 8, problem.Stack.Weight);
+        Assert.Throws<ArgumentException>(() => LowRank.GradientYNormed(dy, problem.Stack.Weight, s, [null], norm));
+        using var other = new ScaledGradient(Tensor.Empty([5, problem.Stack.Weight.Width], DType.F32, TestDevice.Current), null);
+        Assert.Throws<ArgumentException>(() => LowRank.GradientNormed(norm, problem.Stack.Weight, problem.Ds, [null], other));
         Assert.Throws<ArgumentException>(() => LowRank.GradientNormed(norm, problem.Stack.Weight, problem.Ds, [norm.X]));
     }
 
@@ -177,16 +274,18 @@ public sealed class LowRankNormedTests
         }
 
         // Against double precision; the second linear's gradient is not wanted.
-        public void Check(NormedInput norm)
+        public void Check(NormedInput norm) => Check(norm, Ds, null);
+
+        public void Check(NormedInput norm, Tensor gradient, ScaledGradient? scaled)
         {
             BorderedWeight weight = Stack.Weight;
             GuardedTensor[] dA = Gradients(filled: true);
             double[][] before = [.. dA.Select(static t => t.ToDoubles())];
-            LowRank.GradientNormed(norm, weight, Ds, [.. dA.Select((t, i) => i == 1 ? null : t.Tensor)]);
+            LowRank.GradientNormed(norm, weight, gradient, [.. dA.Select((t, i) => i == 1 ? null : t.Tensor)], scaled);
             bool centered = norm.Mean is not null;
             var op = new LowRankNormedCase(_rows, _columns, weight.Width, norm.X.DType, centered);
             double[] x = norm.X.ToDoubles();
-            double[] ds = Ds.ToDoubles();
+            double[] ds = gradient.ToDoubles();
             double[] w = norm.Weight.ToDoubles();
             double[] b = norm.Bias?.ToDoubles() ?? new double[_columns];
 

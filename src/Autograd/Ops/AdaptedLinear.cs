@@ -168,10 +168,7 @@ public static partial class Ops
         protected internal override void Backward(Tensor gradient)
         {
             using Tensor dy = gradient.Border >= _weight.Width ? gradient.Share() : WithRoom(gradient, _weight.Border);
-            using (Tensor s = _s?.Share() ?? _input!.BorderColumns(_weight.Width))
-            {
-                Kernels.LowRank.GradientY(dy, _weight, s, [.. _parts.Select(static p => OpenForAdd(p.B))]);
-            }
+            using ScaledGradient? scaled = BackwardOfUp(dy);
 
             if (_x.RequiresGrad)
             {
@@ -183,7 +180,7 @@ public static partial class Ops
             {
                 if (_normed is { } normed)
                 {
-                    Kernels.LowRank.GradientNormed(normed, _weight, ds, [.. _parts.Select(static p => OpenForAdd(p.A))]);
+                    Kernels.LowRank.GradientNormed(normed, _weight, ds, [.. _parts.Select(static p => OpenForAdd(p.A))], scaled);
                 }
                 else if (_dropped is null)
                 {
@@ -196,6 +193,19 @@ public static partial class Ops
             }
 
             BiasGradients(dy, _weight, _parts);
+        }
+
+        private ScaledGradient? BackwardOfUp(Tensor dy)
+        {
+            using Tensor s = _s?.Share() ?? _input!.BorderColumns(_weight.Width);
+            Tensor?[] dB = [.. _parts.Select(static p => OpenForAdd(p.B))];
+            if (_normed is { } normed && _parts.Any(static p => p.A is { RequiresGrad: true }))
+            {
+                return Kernels.LowRank.GradientYNormed(dy, _weight, s, dB, normed);
+            }
+
+            Kernels.LowRank.GradientY(dy, _weight, s, dB);
+            return null;
         }
 
         private void BackwardOfDropped(Tensor dy, Tensor ds)

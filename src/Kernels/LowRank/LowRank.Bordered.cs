@@ -106,7 +106,10 @@ public static partial class LowRank
     /// <param name="s">What <see cref="Down"/> made.</param>
     /// <param name="dB">[N, r] for each linear, added to; f32 on a GPU is the fast case; null where none is wanted.</param>
     /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
-    public static void GradientY(Tensor dy, BorderedWeight weight, Tensor s, IReadOnlyList<Tensor?> dB)
+    public static void GradientY(Tensor dy, BorderedWeight weight, Tensor s, IReadOnlyList<Tensor?> dB) =>
+        GradientOfY(dy, weight, s, dB, null)?.Dispose();
+
+    private static ScaledGradient? GradientOfY(Tensor dy, BorderedWeight weight, Tensor s, IReadOnlyList<Tensor?> dB, NormedInput? x)
     {
         const string Op = "LowRank.GradientY";
         ArgumentNullException.ThrowIfNull(weight);
@@ -123,10 +126,9 @@ public static partial class LowRank
         {
             case DeviceKind.Cpu:
                 LowRankCpu.GradientY(dy, weight, s, ds, dB);
-                break;
+                return null;
             case DeviceKind.Cuda:
-                LowRankCuda.GradientY(dy, weight, s, ds, dB);
-                break;
+                return LowRankCuda.GradientY(dy, weight, s, ds, dB, x);
             default:
                 throw DeviceDispatch.Unsupported(Op, dy.Device);
         }

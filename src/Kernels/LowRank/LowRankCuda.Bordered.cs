@@ -20,6 +20,9 @@ internal static partial class LowRankCuda
     // Blocks that a launch aims at: two a multiprocessor of today's GPUs. A constant, so that a sum has the same bits on every GPU.
     private const int GradientBlocks = 264;
 
+    // Of dS where sums over rows are formed too, all of which each thread that adds up dA reads.
+    private const int DownBlocksWithSums = 64;
+
     private static readonly int[] s_yWidths = [8, 16, 32];
     private static readonly int[] s_xWidths = [8, 16, 32, 48, 64];
     private static readonly KernelFamily<GradientParams>[] s_gradY = [.. s_yWidths.Select(w => new KernelFamily<GradientParams>(Image, $"lowrank_grad_y_r{w}"))];
@@ -46,11 +49,12 @@ internal static partial class LowRankCuda
     }
 
     /// <summary>The arguments have been checked.</summary>
-    public static void GradientY(Tensor dy, BorderedWeight weight, Tensor s, Tensor ds, IReadOnlyList<Tensor?> dB)
+    public static ScaledGradient? GradientY(
+        Tensor dy, BorderedWeight weight, Tensor s, Tensor ds, IReadOnlyList<Tensor?> dB, NormedInput? x)
     {
         if (dy.Shape[0] == 0 || weight.Width == 0)
         {
-            return;
+            return null;
         }
 
         using Tensor up = weight.Up();
@@ -59,8 +63,7 @@ internal static partial class LowRankCuda
             weight.Slots.All(static slot => slot.Outputs % 8 == 0);
         if (suits && most <= s_yWidths[^1] && HasShared(dy, GradientShared(Kernel(s_yWidths, most), withDown: true)))
         {
-            GradientYInOnePass(dy, weight, s, up, ds, dB, most);
-            return;
+            return GradientYInOnePass(dy, weight, s, up, ds, dB, most, x is { } norm && TakesNormed(norm.X, weight, ds) ? norm : null);
         }
 
         // Wide ranks would leave more partial sums of dS than there is dY.
@@ -70,6 +73,8 @@ internal static partial class LowRankCuda
         {
             Gradient(dy, s, Placed(StackOf(weight, dB), GradientColumns), most, isInput: false);
         }
+
+        return null;
     }
 
     /// <summary>The arguments have been checked.</summary>
@@ -109,8 +114,8 @@ internal static partial class LowRankCuda
         Gradient(x, factor, placed, weight.Width, isInput: true, InputStack(weight, dA), norm);
     }
 
-    private static void GradientYInOnePass(
-        Tensor dy, BorderedWeight weight, Tensor s, Tensor up, Tensor ds, IReadOnlyList<Tensor?> dB, int most)
+    private static ScaledGradient? GradientYInOnePass(
+        Tensor dy, BorderedWeight weight, Tensor s, Tensor up, Tensor ds, IReadOnlyList<Tensor?> dB, int most, NormedInput? x)
     {
         int rows = dy.Shape[0];
         long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
@@ -143,7 +148,13 @@ internal static partial class LowRankCuda
             },
             new KernelWork(dy.ByteLength + s.ByteLength + up.ByteLength + downPartial.ByteLength + partial.ByteLength, 4L * rows * weight.Outputs * most));
         bool gradients = dB.Any(static gradient => gradient is not null);
-        long downBlocks = CudaLaunch.CeilDiv((long)rows * width / 4, 256);
+        int downBlocks = checked((int)CudaLaunch.CeilDiv((long)rows * width / 4, 256));
+        if (x?.Mean is not null)
+        {
+            downBlocks = Math.Min(downBlocks, DownBlocksWithSums);
+        }
+
+        ScaledGradient? scaled = x is { } norm ? Unwritten(norm, weight, downBlocks) : null;
         s_sum.Launch(
             dy.Device,
             dy.DType,
@@ -153,6 +164,10 @@ internal static partial class LowRankCuda
                 Partial = partial.Pointer,
                 DownPartial = downPartial.Pointer,
                 D = ds.Pointer,
+                F = CudaLaunch.PointerOf(scaled?.Factor),
+                Rstd = CudaLaunch.PointerOf(x?.Rstd),
+                Mean = CudaLaunch.PointerOf(x?.Mean),
+                Sums = CudaLaunch.PointerOf(scaled?.Sums),
                 PartialStride = placed.Elements,
                 Count = gradients ? placed.Elements : 0,
                 Rows = rows,
@@ -160,10 +175,14 @@ internal static partial class LowRankCuda
                 Parts = rowBlocks,
                 ColumnBlocks = placed.Blocks,
                 DownWidth = width,
-                DownBlocks = checked((int)downBlocks),
+                DownBlocks = downBlocks,
+                FWidth = weight.Width,
                 Stack = placed.Stack,
             },
-            new KernelWork(partial.ByteLength + downPartial.ByteLength + ds.ByteLength, rowBlocks * placed.Elements));
+            new KernelWork(
+                partial.ByteLength + downPartial.ByteLength + ds.ByteLength + (scaled?.Factor.ByteLength ?? 0),
+                (rowBlocks * placed.Elements) + ((long)rows * placed.Blocks * width)));
+        return scaled;
     }
 
     // Gradients += the transpose of factor·z by linears, in one pass over z; the sums lie by rank.

@@ -86,6 +86,10 @@ internal static partial class LowRankCuda
         public nint Corrections;
         public nint Weight;
         public nint Bias;
+        public nint F;
+        public nint Rstd;
+        public nint Mean;
+        public nint Sums;
         public long PartialStride;
         public long Count;
         public long Rows;
@@ -95,6 +99,7 @@ internal static partial class LowRankCuda
         public int ColumnBlocks;
         public int DownWidth;
         public int DownBlocks;
+        public int FWidth;
         public int IsInput;
         public int CorrectionParts;
         public int CorrectionWidth;
