@@ -14,6 +14,7 @@ import argparse
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,8 @@ def run(mode, options):
         for row in text_rows(options.steps * options.batch, options.length):
             file.write(json.dumps({"input_ids": row, "labels": row}) + "\n")
     metrics.unlink(missing_ok=True)
+    # What a run that was stopped left would be resumed, or refused.
+    shutil.rmtree(out, ignore_errors=True)
     arguments = [options.engine, "train", "--model", str(options.model), "--adapter", str(options.work / "initial-adapter"), "--data", str(data),
                  "--out", str(out), "--metrics", str(metrics), "--batch-size", str(options.batch), "--steps", str(options.steps),
                  "--lr", str(options.lr), "--no-shuffle", "--device", "cuda", "--quiet"]
