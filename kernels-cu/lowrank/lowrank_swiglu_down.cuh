@@ -12,7 +12,7 @@
 //   blocks of 32 rows, one wave on 132 multiprocessors; up to 4224 go by 16 to reach more of them.
 // Numerics: deterministic; y has swiglu_fwd's bits; S is added up by warps, then in their order, scaled and rounded once, with the
 //   same bits for either RowTiles.  Aliasing: none
-// Versions: v1
+// Versions: v1 78% of copy at 8192×8192, rank 16, 171 µs (H100, 2026-11-27)
 #pragma once
 #include "../common/memory.cuh"
 #include "params.cuh"

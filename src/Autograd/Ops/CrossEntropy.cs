@@ -26,7 +26,8 @@ public static partial class Ops
     /// <summary>
     /// The output head and the loss in one op, walking rows in chunks of <see cref="Kernels.CrossEntropy.ChunkRows"/> so that
     /// logits of the whole batch never exist: loss as in <see cref="CrossEntropy"/> with logits = x·Wᵀ, whose dtype is that of the
-    /// product's operands (<see cref="MatMul.OperandType"/>; what PyTorch has in bf16 and f16) and whose place the gradient takes. Shapes: x [R,D], W [V,D], labels I32 [R], gradScale [1], losses [R].
+    /// product's operands (<see cref="MatMul.OperandType"/>; what PyTorch has in bf16 and f16) and whose place the gradient takes.
+    /// Shapes: x [R,D], W [V,D], labels I32 [R], gradScale [1], losses [R].
     /// The gradients are formed chunk by chunk during forward: dX = dLogits·W, dW += dLogitsᵀ·x.
     /// Call it with rows that have labels only; rows labelled −100 cost as much as others.
     /// </summary>

@@ -35,7 +35,7 @@ public static partial class Ops
 
         using var made = new Tentative();
         Tensor y = made.Add(Tensor.Empty([rows, weight.Outputs], dtype, device));
-        Tensor? s = needed ? made.Add(Tensor.Empty([rows, weight.Width], dtype, device)) : null;
+        Tensor? s;
         using (Tensor inner = Tensor.EmptyBordered([rows, weight.Inputs], weight.Border, dtype, device))
         using (Tensor border = inner.BorderColumns(weight.Width))
         using (Tensor gate = gateUp.Value.Slice(1, 0, weight.Inputs))
@@ -43,10 +43,7 @@ public static partial class Ops
         {
             Kernels.LowRank.SwiGluDown(gate, up, weight, inner, border);
             Kernels.LowRank.Product(inner, weight, biases, y);
-            if (s is not null)
-            {
-                Copy.Run(border, s);
-            }
+            s = needed ? made.Add(CopyOfBorder(inner, weight)) : null;
         }
 
         made.Keep();

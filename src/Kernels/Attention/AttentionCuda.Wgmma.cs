@@ -30,7 +30,9 @@ internal static partial class AttentionCuda
             q.Device,
             q.DType,
             LaunchShape.Blocks(
-                CudaLaunch.CeilDiv(q.Shape[1], WgmmaRows) * q.Shape[0] * q.Shape[2], 2 * WgmmaRows, WgmmaBytes((dimension <= 64 ? 5 : 4) * WgmmaRows, dimension)),
+                CudaLaunch.CeilDiv(q.Shape[1], WgmmaRows) * q.Shape[0] * q.Shape[2],
+                2 * WgmmaRows,
+                WgmmaBytes(WgmmaForwardTiles(dimension) * WgmmaRows, dimension)),
             parameters,
             WorkOf(q, k, backward: false, products: 2));
         return true;
@@ -85,7 +87,10 @@ internal static partial class AttentionCuda
         return index >= 0 && q.DType is DType.BF16 or DType.F16 && shape.Vectors && s_wgmmaForward[index].IsIn(q.Device) ? index : -1;
     }
 
-    // As there.
+    // Tiles of the forward: q, two of k, and of v two or, as OneV in kernels-cu/attention/wgmma_fwd.cuh has it, one.
+    private static int WgmmaForwardTiles(int dimension) => dimension <= 64 ? 5 : 4;
+
+    // As in kernels-cu/attention/tuning.cuh.
     private static int WgmmaStages(int dimension) => dimension <= 64 ? 3 : 2;
 
     // Rows of 16-bit elements without gaps.

@@ -20,10 +20,12 @@ public static class CrossEntropy
     public static int ChunkRows(Device device, int vocabulary)
     {
         const int Few = 512;
+        const int Least = 1024;
+        const int Most = 2048;
         const int Tile = 128;
         const long Bytes = 160L << 20;
         ArgumentNullException.ThrowIfNull(device);
-        return device.Kind == DeviceKind.Cpu ? Few : (int)Math.Clamp(Bytes / (2L * Math.Max(1, vocabulary)), 1024, 2048) / Tile * Tile;
+        return device.Kind == DeviceKind.Cpu ? Few : (int)Math.Clamp(Bytes / (2L * Math.Max(1, vocabulary)), Least, Most) / Tile * Tile;
     }
 
     private const string Op = "CrossEntropy.Forward";

@@ -9,8 +9,8 @@ namespace Engine.Kernels;
 public static partial class LowRank
 {
     /// <summary>
-    /// <see cref="GradientY"/> of a stack behind a norm: where a GPU reads dY
-    /// once, for bf16, it forms in the same launch as dS what <see cref="GradientNormed"/> would need a launch of its own for.
+    /// <see cref="GradientY"/> of a stack behind a norm: where a GPU reads dY once, for bf16, it forms in the same launch as dS what
+    /// <see cref="GradientNormed"/> would need a launch of its own for.
     /// </summary>
     /// <param name="dy">[M, N] of all linears, with a border.</param>
     /// <param name="weight">The stack.</param>

@@ -6,8 +6,9 @@ namespace Engine.Kernels;
 
 /// <remarks>
 /// S is a product of the library, which reads X at 94% of the rate of a copy; a kernel of our own came to 68% (8192×14336,
-/// rank 16, H200, 2026-11-27). Behind a gate the pass that forms X makes S on the way. The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
-/// once. Wider ones, f32, what is not aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products.
+/// rank 16, H200, 2026-11-27). Behind a gate the pass that forms X makes S on the way. The gradients of bf16 and f16 with borders
+/// up to 64 columns are our kernels', which read each large operand once. Wider ones, f32, what is not aligned to 16 bytes, and
+/// GPUs whose blocks have too little shared memory take products.
 /// </remarks>
 internal static partial class LowRankCuda
 {

@@ -15,8 +15,8 @@ namespace Engine.Lora;
 /// a gate), and, where a linear has an adapter or is trained, its input with the border that adapters lie in: those of the
 /// projections and of the MLP (h each) and of the MLP's end (i), or the border alone where backward makes do without the rest: with
 /// the sums behind a norm, with the inner products behind a gate. (Where nothing before the first norm is trained, its
-/// result is kept in place of its sum.) Beside them lie, one after the other, the head's logits, a chunk of rows c in e (f32 on the CPU) with
-/// their gradient in the same place, and the gradients of the block in work, at most twice a block with everything:</para>
+/// result is kept in place of its sum.) Beside them lie, one after the other, the head's logits, a chunk of rows c in e (f32 on
+/// the CPU) with their gradient in the same place, and the gradients of the block in work, at most twice a block with everything:</para>
 /// <code>
 /// whole        = t·e·(4h + 2q + 2k + 3i)
 /// plain        = n·block + max(2·whole, c·vocabulary·e) + 4·t·h·e
