@@ -108,7 +108,7 @@ run_tests() {
     local room kind most=$((limit - SECONDS)) code took rooms=${ROOMS:-Tensors Kernels Autograd Transformer Lora Cli}
     local tells='[0-9]+ passed, [0-9]+ failed'
     if [ "$most" -lt 15 ]; then record tests skipped 0 "no time left of $limit s"; return; fi
-    [ "$most" -le 300 ] || most=300
+    [ "$most" -le 420 ] || most=420
     for room in $rooms; do
         if [ "$room" != Kernels ]; then continue; fi
         run_room "$room" "$most" &
