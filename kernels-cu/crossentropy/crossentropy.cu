@@ -1,24 +1,31 @@
-// crossentropy_fwd, crossentropy_long — losses[r] = log Σⱼ exp(x[r,j]) − x[r,label]; dx[r,j] = (softmax(x[r])[j] − [j = label])·scale
+// crossentropy_fwd, crossentropy_long, crossentropy_cluster — losses[r] = log Σⱼ exp(x[r,j]) − x[r,label];
+//   dx[r,j] = (softmax(x[r])[j] − [j = label])·scale
 // Shapes: x, dx [R,V] with row strides; labels I32 [R]; losses [R] f32; scale by value or f32 [1].  Any alignment
-// Dtypes: x and dx each f32 | bf16 | f16; computes in f32.  Arch: sm_80+
+// Dtypes: x and dx each f32 | bf16 | f16; computes in f32.  Arch: sm_80+; crossentropy_cluster: sm_90
 // Bytes: R·V·(e + e') with a gradient, R·V·e without.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: one block a row.  Pass 1 takes maximum and sum in one read: each thread scales what it has summed when its
 //   maximum rises (Milakov and Gimelshein, 2018, arXiv:1805.02867), then the block joins them.  Pass 2 writes the gradient.
 //   Between them the row stays in shared memory, where it comes by cp.async, all of it at once, or as much as has room. Of rows
 //   that do not fit, crossentropy_long keeps 128 KB more in the registers of half the threads. Pass 2 reads only the rest again,
 //   the end first, which is what the L2 cache has got last; what passes by once is marked as the first to leave that cache.
-//   16-byte accesses from the first aligned element on, single ones before and after
-// Numerics: fixed reduction order by V and alignment alone, whatever is kept; deterministic.  A label of −100 gives loss 0 and a
-//   gradient of zeros; any other label outside 0 … V − 1 gives NaN in both.  Aliasing: dx may be x
+//   16-byte accesses from the first aligned element on, single ones before and after.
+//   crossentropy_cluster has 2, 4 or 8 blocks a row, by its length, each with a part that stays in its shared memory whole, three
+//   or four of them to a multiprocessor; their maxima and sums meet in each other's shared memory. One row's reads, exchange and
+//   writes, which have to follow one another, overlap with those of others. The first part begins with the row, others at whole
+//   lines of 128 bytes
+// Numerics: deterministic. Fixed reduction order by V and alignment alone, whatever is kept: to 16 bytes in crossentropy_fwd and
+//   crossentropy_long, whose order is the same, to 128 in crossentropy_cluster, whose order is another.  A label of −100 gives
+//   loss 0 and a gradient of zeros; any other label outside 0 … V − 1 gives NaN in both.  Aliasing: dx may be x
 // Versions: v1 read the row twice, the second time from beyond the L2 cache, which the rows of all blocks overflow: 59% of copy
 //   for 2048 × 50257 from f32 to bf16 (H200); v2 95% there, 71% for 128256, of which 38% stay in shared memory (H100, 2026-11-27);
 //   v3 there 70% stay in a multiprocessor, and the rest of all blocks' rows, 20 MB, has room in the L2 cache: 71% where v2 has 63%
-//   (H200, 2026-11-27)
-#include "../common/mma.cuh"
-#include "../common/reduce.cuh"
-
-constexpr int IgnoredLabel = -100;
-constexpr int kGroup = 4;  // packs that a thread adds at once, a block's size apart
+//   (H200, 2026-11-27), and in place in a training step 57% for 1024 × 128256, 73% for 1664 × 50257, bf16, where one block's
+//   phases leave a multiprocessor idle; v4 crossentropy_cluster there, not yet measured
+#include "softmax.cuh"
+// The host's pass declares what the device's has.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#include "cluster.cuh"
+#endif
 
 // How much of a row a thread keeps at most: groups in shared memory, packs in registers.
 struct Short {
@@ -28,78 +35,6 @@ struct Long {
     static constexpr int Threads = 512, Stages = 7, Held = 16;
 };
 static_assert(Long::Held % kGroup == 0, "whole groups");
-
-struct CrossEntropyParams {
-    const void* x;
-    const int* labels;
-    float* losses;
-    void* dx;                 // null: losses alone
-    const float* grad_scale;  // null: take scale
-    long long x_stride;
-    long long dx_stride;
-    int columns;
-    int dx_type;
-    float scale;
-    // Packs of x that shared memory has room for: all, or a multiple of a block's groups; no more than its stages.
-    int kept;
-};
-
-// Elements before the first one at a multiple of 16 bytes.
-template <typename T> __device__ __forceinline__ int unaligned_head(const T* p, int columns) {
-    int head = (int)((16 - (reinterpret_cast<uintptr_t>(p) & 15)) & 15) / (int)sizeof(T);
-    return min(head, columns);
-}
-
-// eˣ for sums: what is too small for a normal number is 0.
-__device__ __forceinline__ float exp_term(float x) { return exp2_fast(x * Log2E); }
-
-// A running maximum and Σ exp(x − maximum).
-struct RunningSum {
-    float max = -INFINITY;
-    float sum = 0;
-
-    // −∞ − (−∞) would be NaN; and a maximum drops NaN, which must still reach the sum.
-    __device__ __forceinline__ float reference() const { return max == -INFINITY ? 0.0f : max; }
-
-    template <int U, int N> __device__ __forceinline__ void add(const float (&x)[U][N]) {
-        float most[U];
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            most[u] = x[u][0];
-#pragma unroll
-            for (int i = 1; i < N; i++) most[u] = fmaxf(most[u], x[u][i]);
-        }
-#pragma unroll
-        for (int u = 1; u < U; u++) most[0] = fmaxf(most[0], most[u]);
-        if (most[0] > max) {
-            sum *= exp_term(max - most[0]);
-            max = most[0];
-        }
-        const float r = reference();
-        float part[U];
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            part[u] = 0;
-#pragma unroll
-            for (int i = 0; i < N; i++) part[u] += exp_term(x[u][i] - r);
-        }
-#pragma unroll
-        for (int u = 1; u < U; u++) part[0] += part[u];
-        sum += part[0];
-    }
-
-    __device__ __forceinline__ void add(float x) {
-        const float one[1][1] = {{x}};
-        add(one);
-    }
-};
-
-template <typename T, int U> __device__ __forceinline__ void add_packs(RunningSum& running, const uint4 (&raw)[U]) {
-    float v[U][Pack<T>::N];
-#pragma unroll
-    for (int u = 0; u < U; u++) Pack<T>::load((const T*)&raw[u], v[u]);
-    running.add(v);
-}
 
 // Pack k and the next ones at a distance of the block: the whole groups before `end`, several on their way at once, then what is
 // left there.
@@ -219,51 +154,6 @@ template <typename T, typename Kind> struct Row {
     }
 };
 
-template <typename T, int W> __device__ __forceinline__ void load_columns(const T* x, bool aligned, float (&v)[W]) {
-    constexpr int N = Pack<T>::N;
-    if (!aligned) {
-#pragma unroll
-        for (int i = 0; i < W; i++) v[i] = to_float(x[i]);
-        return;
-    }
-#pragma unroll
-    for (int j = 0; j < W; j += N) {
-        float part[N];
-        Pack<T>::load(x + j, part);
-#pragma unroll
-        for (int i = 0; i < N; i++) v[j + i] = part[i];
-    }
-}
-
-// 16 bytes, or 8, at a time; `Once`: they are not read again soon.
-template <bool Once, typename G, int W> __device__ __forceinline__ void store_columns(G* dx, const float (&v)[W]) {
-    auto store = [](auto* to, auto words) {
-        if (Once) __stcs(to, words);
-        else *to = words;
-    };
-    if constexpr (sizeof(G) == 4) {
-#pragma unroll
-        for (int j = 0; j < W; j += 4) store((float4*)(dx + j), make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]));
-    } else if constexpr (W == 8) {
-        store((uint4*)dx, make_uint4(pack2<G>(v[0], v[1]), pack2<G>(v[2], v[3]), pack2<G>(v[4], v[5]), pack2<G>(v[6], v[7])));
-    } else {
-        store((uint2*)dx, make_uint2(pack2<G>(v[0], v[1]), pack2<G>(v[2], v[3])));
-    }
-}
-
-// exp(x − max)·factor. Subnormal results need an exponential that does not flush them; for 16-bit results one that is 2²⁴ times
-// too large will do, whose argument is rounded to 2⁻²⁰.
-template <typename G> struct Softmax {
-    float max, factor;
-
-    __device__ __forceinline__ Softmax(float max, float factor) : max(max), factor(sizeof(G) == 4 ? factor : factor * 0x1p-24f) {}
-
-    __device__ __forceinline__ float of(float x) const {
-        const float e = sizeof(G) == 4 ? exp2f((x - max) * Log2E) : exp2_fast(fmaf(x - max, Log2E, 24.0f));
-        return e * factor;
-    }
-};
-
 // Stores are aligned; loads are when x and dx are out of step by whole packs only.
 template <typename T, typename Kind, typename G>
 __device__ __forceinline__ void write_gradient(
@@ -334,17 +224,6 @@ __device__ __forceinline__ void write_gradient(
     // Once more the label's element, when it has been written without its −1.
     __syncthreads();
     if (threadIdx.x == 0 && (unsigned)label < (unsigned)columns) dx[label] = from_float<G>(softmax.of(at_label) - scale);
-}
-
-// Zero is all bits clear in every dtype: B is an integer of its size.
-template <typename B> __device__ __forceinline__ void write_zeros(B* dx, int columns) {
-    constexpr int N = 16 / sizeof(B);
-    const int head = unaligned_head(dx, columns), packs = (columns - head) / N;
-    if ((int)threadIdx.x < head) dx[threadIdx.x] = 0;
-    uint4* body = reinterpret_cast<uint4*>(dx + head);
-    for (int k = threadIdx.x; k < packs; k += blockDim.x) body[k] = make_uint4(0, 0, 0, 0);
-    const int tail = head + packs * N + threadIdx.x;
-    if (tail < columns) dx[tail] = 0;
 }
 
 // The block's maximum and Σ exp(x − maximum), for each thread. One barrier: behind it all have read the row.

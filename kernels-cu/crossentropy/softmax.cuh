@@ -1,0 +1,136 @@
+// What the kernels of cross-entropy share: parameters, sums of exponentials, a gradient's elements and how they are stored.
+#pragma once
+#include "../common/mma.cuh"
+#include "../common/reduce.cuh"
+
+constexpr int IgnoredLabel = -100;
+constexpr int kGroup = 4;  // packs that a thread adds at once, a block's size apart
+
+struct CrossEntropyParams {
+    const void* x;
+    const int* labels;
+    float* losses;
+    void* dx;                 // null: losses alone
+    const float* grad_scale;  // null: take scale
+    long long x_stride;
+    long long dx_stride;
+    int columns;
+    int dx_type;
+    float scale;
+    // Packs of x that shared memory has room for: all, or a multiple of a block's groups; no more than its stages. Of a cluster:
+    // of the part that each block has.
+    int kept;
+};
+
+// Elements before the first one at a multiple of `Bytes`, a power of two.
+template <int Bytes = 16, typename T> __device__ __forceinline__ int unaligned_head(const T* p, int columns) {
+    int head = (int)((Bytes - (reinterpret_cast<uintptr_t>(p) & (Bytes - 1))) & (Bytes - 1)) / (int)sizeof(T);
+    return min(head, columns);
+}
+
+// eˣ for sums: what is too small for a normal number is 0.
+__device__ __forceinline__ float exp_term(float x) { return exp2_fast(x * Log2E); }
+
+// A running maximum and Σ exp(x − maximum).
+struct RunningSum {
+    float max = -INFINITY;
+    float sum = 0;
+
+    // −∞ − (−∞) would be NaN; and a maximum drops NaN, which must still reach the sum.
+    __device__ __forceinline__ float reference() const { return max == -INFINITY ? 0.0f : max; }
+
+    template <int U, int N> __device__ __forceinline__ void add(const float (&x)[U][N]) {
+        float most[U];
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            most[u] = x[u][0];
+#pragma unroll
+            for (int i = 1; i < N; i++) most[u] = fmaxf(most[u], x[u][i]);
+        }
+#pragma unroll
+        for (int u = 1; u < U; u++) most[0] = fmaxf(most[0], most[u]);
+        if (most[0] > max) {
+            sum *= exp_term(max - most[0]);
+            max = most[0];
+        }
+        const float r = reference();
+        float part[U];
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            part[u] = 0;
+#pragma unroll
+            for (int i = 0; i < N; i++) part[u] += exp_term(x[u][i] - r);
+        }
+#pragma unroll
+        for (int u = 1; u < U; u++) part[0] += part[u];
+        sum += part[0];
+    }
+
+    __device__ __forceinline__ void add(float x) {
+        const float one[1][1] = {{x}};
+        add(one);
+    }
+};
+
+template <typename T, int U> __device__ __forceinline__ void add_packs(RunningSum& running, const uint4 (&raw)[U]) {
+    float v[U][Pack<T>::N];
+#pragma unroll
+    for (int u = 0; u < U; u++) Pack<T>::load((const T*)&raw[u], v[u]);
+    running.add(v);
+}
+
+template <typename T, int W> __device__ __forceinline__ void load_columns(const T* x, bool aligned, float (&v)[W]) {
+    constexpr int N = Pack<T>::N;
+    if (!aligned) {
+#pragma unroll
+        for (int i = 0; i < W; i++) v[i] = to_float(x[i]);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < W; j += N) {
+        float part[N];
+        Pack<T>::load(x + j, part);
+#pragma unroll
+        for (int i = 0; i < N; i++) v[j + i] = part[i];
+    }
+}
+
+// 16 bytes, or 8, at a time; `Once`: they are not read again soon.
+template <bool Once, typename G, int W> __device__ __forceinline__ void store_columns(G* dx, const float (&v)[W]) {
+    auto store = [](auto* to, auto words) {
+        if (Once) __stcs(to, words);
+        else *to = words;
+    };
+    if constexpr (sizeof(G) == 4) {
+#pragma unroll
+        for (int j = 0; j < W; j += 4) store((float4*)(dx + j), make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]));
+    } else if constexpr (W == 8) {
+        store((uint4*)dx, make_uint4(pack2<G>(v[0], v[1]), pack2<G>(v[2], v[3]), pack2<G>(v[4], v[5]), pack2<G>(v[6], v[7])));
+    } else {
+        store((uint2*)dx, make_uint2(pack2<G>(v[0], v[1]), pack2<G>(v[2], v[3])));
+    }
+}
+
+// exp(x − max)·factor. Subnormal results need an exponential that does not flush them; for 16-bit results one that is 2²⁴ times
+// too large will do, whose argument is rounded to 2⁻²⁰.
+template <typename G> struct Softmax {
+    float max, factor;
+
+    __device__ __forceinline__ Softmax(float max, float factor) : max(max), factor(sizeof(G) == 4 ? factor : factor * 0x1p-24f) {}
+
+    __device__ __forceinline__ float of(float x) const {
+        const float e = sizeof(G) == 4 ? exp2f((x - max) * Log2E) : exp2_fast(fmaf(x - max, Log2E, 24.0f));
+        return e * factor;
+    }
+};
+
+// Zero is all bits clear in every dtype: B is an integer of its size.
+template <typename B> __device__ __forceinline__ void write_zeros(B* dx, int columns) {
+    constexpr int N = 16 / sizeof(B);
+    const int head = unaligned_head(dx, columns), packs = (columns - head) / N;
+    if ((int)threadIdx.x < head) dx[threadIdx.x] = 0;
+    uint4* body = reinterpret_cast<uint4*>(dx + head);
+    for (int k = threadIdx.x; k < packs; k += blockDim.x) body[k] = make_uint4(0, 0, 0, 0);
+    const int tail = head + packs * N + threadIdx.x;
+    if (tail < columns) dx[tail] = 0;
+}
