@@ -78,6 +78,7 @@ internal static partial class LowRankCuda
                 To = Target(weight, s, copy),
             },
             new KernelWork(x.ByteLength + down.ByteLength + s.ByteLength + (copy?.ByteLength ?? 0), x.Elements * 2L * width));
+        CopyUnaligned(s, copy);
         return true;
     }
 
@@ -120,7 +121,7 @@ internal static partial class LowRankCuda
     private static DownTarget Target(BorderedWeight weight, Tensor s, Tensor? copy)
     {
         DownTarget target = default;
-        (target.S, target.Copy, target.SStride) = (s.Pointer, CudaLaunch.PointerOf(copy), RowBytes(s));
+        (target.S, target.Copy, target.SStride) = (s.Pointer, IsAligned(copy) ? CudaLaunch.PointerOf(copy) : 0, RowBytes(s));
         (target.Rows, target.Width) = (s.Shape[0], weight.Width);
         foreach (BorderSlot slot in weight.Slots)
         {
@@ -132,6 +133,17 @@ internal static partial class LowRankCuda
 
         return target;
     }
+
+    // A copy that the kernels, which write pairs, leave out.
+    private static void CopyUnaligned(Tensor s, Tensor? copy)
+    {
+        if (copy is not null && !IsAligned(copy))
+        {
+            Copy.Run(s, copy);
+        }
+    }
+
+    private static bool IsAligned(Tensor? copy) => copy is not null && CudaLaunch.Aligned(copy.Pointer);
 
     [InlineArray(MostWidth / DownTile)]
     private struct DownScales
