@@ -1,6 +1,6 @@
 // lowrank_swiglu_down — y = silu(g)·u and S = scale·y·Aᵀ in one pass over g and u
-// Shapes: g, u, y [M,C], A [width,C], S [M,width], as a rule in y's border; C, width and strides are multiples of 8, width at most
-//   8·Tiles
+// Shapes: g, u, y [M,C], A [width,C], S [M,width], as a rule in y's border, and as a copy without gaps; C, width and
+//   strides are multiples of 8, width at most 8·Tiles; a scale for each 8 columns of S
 // Dtypes: bf16 | f16, f32 sums; S is that of y as it is rounded.  Arch: sm_80+
 // Bytes: 3·M·C·e.  Flops: 2·M·C·width and the activation.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: a block owns 16·RowTiles rows, its 8 warps take 32 columns each in turn, together 512 neighbouring bytes of a row.
@@ -10,12 +10,12 @@
 //   once a block: 32 rows make that half of what 16 would. A warp's loads are a step ahead, 32 rows of 32 columns or 16 of 64, 4 KB,
 //   which makes 64 KB for the two blocks of a multiprocessor; 16 rows at width 32 have registers for half. 8192 rows are 256
 //   blocks of 32 rows, one wave on 132 multiprocessors; up to 4224 go by 16 to reach more of them.
-// Numerics: deterministic; y has swiglu_fwd's bits; S is added up by warps, then in their order, scaled and rounded once, with the
-//   same bits for either RowTiles.  Aliasing: none
+// Numerics: deterministic; y has swiglu_fwd's bits; S is added up by warps, scaled, added in their order and rounded once, with
+//   the same bits for either RowTiles.  Aliasing: none
 // Versions: v1 78% of copy at 8192×8192, rank 16, 171 µs (H100, 2026-11-27)
 #pragma once
 #include "../common/memory.cuh"
-#include "params.cuh"
+#include "down_sum.cuh"
 #include "swiglu_pack.cuh"
 
 struct LowRankSwiGluDownParams {
@@ -23,21 +23,15 @@ struct LowRankSwiGluDownParams {
     const void* up;
     const void* a;
     void* y;
-    void* s;
-    int gate_stride, up_stride, a_stride, y_stride, s_stride;  // bytes
-    int rows;
+    int gate_stride, up_stride, a_stride, y_stride;  // bytes
     int columns;
-    int width;
-    float scale;
+    LowRankDownTarget to;
 };
-
-constexpr int DownThreads = 256, DownWarps = DownThreads / 32, DownColumns = 32 * DownWarps;
 
 template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void lowrank_swiglu_down(const LowRankSwiGluDownParams& p) {
     // Twice the columns a step make up for half the rows, where registers allow.
     constexpr int Groups = RowTiles == 1 && Tiles <= 2 ? 2 : 1;
-    constexpr int R = Tiles * 8, Rows = 16 * RowTiles, Step = Groups * DownColumns;
-    __shared__ float parts[DownWarps][Rows][R];
+    constexpr int Rows = 16 * RowTiles, Step = Groups * DownColumns;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     int row0 = blockIdx.x * Rows + g;
     auto start = [&](const void* matrix, int row, int stride) {
@@ -51,7 +45,7 @@ template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void l
     auto load = [&](int group, int n, int first) {
         int column = first + group * DownColumns + t * 8;
         gate[group][n] = up[group][n] = make_uint4(0, 0, 0, 0);
-        if (row0 + n * 8 < p.rows && column < p.columns) {
+        if (row0 + n * 8 < p.to.rows && column < p.columns) {
             gate[group][n] = load_stream(gates + (long long)p.gate_stride * (8 * n) + group * DownColumns * sizeof(T));
             up[group][n] = load_stream(ups + (long long)p.up_stride * (8 * n) + group * DownColumns * sizeof(T));
         }
@@ -77,7 +71,7 @@ template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void l
 #pragma unroll
             for (int n = 0; n < Tiles; n++) {
                 a[n] = make_uint4(0, 0, 0, 0);
-                if (n * 8 < p.width && inside)
+                if (n * 8 < p.to.width && inside)
                     a[n] = __ldg((const uint4*)(factor + (long long)p.a_stride * (8 * n) + group * DownColumns * sizeof(T)));
             }
 #pragma unroll
@@ -89,7 +83,7 @@ template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void l
                     uint4 own = gate[group][n], other = up[group][n];
                     load(group, n, first + Step);
                     swiglu_pack<T>(own, other, y[h]);
-                    if (row0 + n * 8 < p.rows && inside)
+                    if (row0 + n * 8 < p.to.rows && inside)
                         *(uint4*)(to + (long long)p.y_stride * (8 * n) + group * DownColumns * sizeof(T)) =
                             make_uint4(y[h][0], y[h][1], y[h][2], y[h][3]);
                 }
@@ -104,23 +98,5 @@ template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void l
         factor += Step * sizeof(T), to += Step * sizeof(T);
     }
 
-#pragma unroll
-    for (int m = 0; m < RowTiles; m++)
-#pragma unroll
-        for (int n = 0; n < Tiles; n++)
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                *(float2*)&parts[warp][m * 16 + h * 8 + g][n * 8 + t * 2] = make_float2(sum[m][n][2 * h], sum[m][n][2 * h + 1]);
-    __syncthreads();
-    for (int e = threadIdx.x; e < Rows * R / 2; e += DownThreads) {
-        int k = e / (R / 2), j = e % (R / 2) * 2, row = blockIdx.x * Rows + k;
-        float2 total = make_float2(0, 0);
-#pragma unroll
-        for (int w = 0; w < DownWarps; w++) {
-            float2 part = *(const float2*)&parts[w][k][j];
-            total.x += part.x, total.y += part.y;
-        }
-        if (row < p.rows && j < p.width)
-            *(uint32_t*)((char*)p.s + (long long)row * p.s_stride + j * sizeof(T)) = pack2<T>(total.x * p.scale, total.y * p.scale);
-    }
+    store_down<T, Tiles, RowTiles>(sum, p.to);
 }

@@ -43,6 +43,7 @@ public class ProfileCommandTests
     [InlineData("gemm bf16 TN 2048x2048x256", "products")]
     [InlineData("gemm bf16 TN 128x2048x8192", "low-rank path")]
     [InlineData("gemm f32 TN 4096x16x128", "low-rank path")]
+    [InlineData("lowrank_down_m32_r16_bf16", "low-rank path")]
     [InlineData("lowrank_grad_y_r16_bf16", "low-rank path")]
     [InlineData("lowrank_swiglu_bwd_r16_bf16", "activations")]
     [InlineData("lowrank_swiglu_down_m32_r16_bf16", "activations")]

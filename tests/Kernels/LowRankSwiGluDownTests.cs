@@ -54,7 +54,6 @@ public sealed class LowRankSwiGluDownTests
         problem.AssertS();
     }
 
-    // Two linears as one: their scales have to be the same for that.
     [Theory]
     [InlineData(DType.F32)]
     [InlineData(DType.BF16)]
@@ -127,6 +126,7 @@ public sealed class LowRankSwiGluDownTests
         Assert.Throws<ArgumentException>(() => LowRank.SwiGluDown(problem.Gate, problem.Up, weight, half, s));
         Assert.Throws<ArgumentException>(() => LowRank.SwiGluDown(problem.Gate, problem.Up, weight, y, y));
         Assert.Throws<ArgumentException>(() => LowRank.SwiGluDown(problem.Gate, problem.Up, weight, y, fewer));
+        Assert.Throws<ArgumentException>(() => LowRank.SwiGluDown(problem.Gate, problem.Up, weight, y, s, fewer));
     }
 
     // gate and up are the halves of one tensor, y and S neighbours in another, as a model has them.
@@ -164,8 +164,16 @@ public sealed class LowRankSwiGluDownTests
             using Tensor both = Results.Tensor.Slice(0, 0, rows);
             using Tensor y = both.Slice(1, 0, Columns);
             using Tensor s = both.Slice(1, Columns, Weight.Width);
-            LowRank.SwiGluDown(gate, up, Weight, y, s);
+            using GuardedTensor copied = GuardedTensor.Empty(s.Shape, s.DType);
+            LowRank.SwiGluDown(gate, up, Weight, y, s, copied);
             Results.AssertGuards();
+            copied.AssertGuards();
+            byte[] bytes = S(rows);
+            Assert.Equal(bytes, copied.ToBytes());
+
+            // The same bits where nobody wants a copy.
+            LowRank.SwiGluDown(gate, up, Weight, y, s);
+            Assert.Equal(bytes, S(rows));
         }
 
         public byte[] Y() => Part(Gate.Shape[0], 0, Columns);

@@ -43,11 +43,12 @@ public static partial class Ops
         }
 
         Tensor input = made.Add(x.ClaimBorder(weight.Width) ? x.Value.Share() : WithRoom(x.Value, weight.Border));
+        Tensor? narrow = needed && dropped is null && x.Source is not null ? made.Add(EmptyOfS(input, weight)) : null;
         using (Tensor s = input.BorderColumns(weight.Width))
         {
             if (dropped is null)
             {
-                Kernels.LowRank.Down(input, weight, s);
+                Kernels.LowRank.Down(input, weight, s, copy: narrow);
             }
 
             for (int i = 0; i < dropped?.Count; i++)
@@ -61,7 +62,6 @@ public static partial class Ops
         }
 
         Kernels.LowRank.Product(input, weight, biases, y);
-        Tensor? narrow = needed && dropped is null && x.Source is not null ? made.Add(CopyOfBorder(input, weight)) : null;
         made.Keep();
         if (!needed || narrow is not null)
         {
@@ -112,24 +112,15 @@ public static partial class Ops
         }
     }
 
+    // For S by itself.
+    private static Tensor EmptyOfS(Tensor input, BorderedWeight weight) =>
+        Tensor.Empty([input.Shape[0], weight.Width], weight.DType, weight.Device);
+
     private static Tensor WithRoom(Tensor matrix, int border)
     {
         using var made = new Tentative();
         Tensor copy = made.Add(Tensor.EmptyBordered(matrix.Shape, border, matrix.DType, matrix.Device));
         Copy.Run(matrix, copy);
-        made.Keep();
-        return copy;
-    }
-
-    private static Tensor CopyOfBorder(Tensor input, BorderedWeight weight)
-    {
-        using var made = new Tentative();
-        Tensor copy = made.Add(Tensor.Empty([input.Shape[0], weight.Width], weight.DType, weight.Device));
-        using (Tensor border = input.BorderColumns(weight.Width))
-        {
-            Copy.Run(border, copy);
-        }
-
         made.Keep();
         return copy;
     }

@@ -35,15 +35,14 @@ public static partial class Ops
 
         using var made = new Tentative();
         Tensor y = made.Add(Tensor.Empty([rows, weight.Outputs], dtype, device));
-        Tensor? s;
+        Tensor? s = needed ? made.Add(EmptyOfS(y, weight)) : null;
         using (Tensor inner = Tensor.EmptyBordered([rows, weight.Inputs], weight.Border, dtype, device))
         using (Tensor border = inner.BorderColumns(weight.Width))
         using (Tensor gate = gateUp.Value.Slice(1, 0, weight.Inputs))
         using (Tensor up = gateUp.Value.Slice(1, weight.Inputs, weight.Inputs))
         {
-            Kernels.LowRank.SwiGluDown(gate, up, weight, inner, border);
+            Kernels.LowRank.SwiGluDown(gate, up, weight, inner, border, s);
             Kernels.LowRank.Product(inner, weight, biases, y);
-            s = needed ? made.Add(CopyOfBorder(inner, weight)) : null;
         }
 
         made.Keep();

@@ -11,8 +11,8 @@ public static partial class LowRank
 {
     /// <summary>
     /// y = silu(gate)·up (see <see cref="SwiGlu.Forward"/>, whose bits it has) and S = scale·y·Aᵀ of a stack that reads y, as
-    /// <see cref="Down"/> forms it from y as it is rounded. On a GPU one pass for bf16 and f16 and borders up to 32 columns of
-    /// one scale, where addresses and strides are multiples of 16 bytes, with S added up in another order than by
+    /// <see cref="Down"/> forms it from y as it is rounded. On a GPU one pass for bf16 and f16 and borders up to 32 columns,
+    /// where addresses and strides are multiples of 16 bytes, with S added up in another order than by
     /// <see cref="Down"/>; else those two.
     /// </summary>
     /// <param name="gate">[M, K], any row stride; the weight's dtype, as all others.</param>
@@ -20,8 +20,9 @@ public static partial class LowRank
     /// <param name="weight">The stack of K inputs.</param>
     /// <param name="y">[M, K], overwritten, any row stride; shares no element with the inputs.</param>
     /// <param name="s">[M, R], overwritten, any row stride: as a rule the border of <paramref name="y"/>.</param>
+    /// <param name="copy">S once more, without the border's gaps, for the backward: [M, R], overwritten; or null.</param>
     /// <exception cref="ArgumentException">Shapes, dtypes or devices do not fit.</exception>
-    public static void SwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s)
+    public static void SwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s, Tensor? copy = null)
     {
         const string Op = "LowRank.SwiGluDown";
         ArgumentNullException.ThrowIfNull(weight);
@@ -31,15 +32,16 @@ public static partial class LowRank
         Operand(Op, s, weight, weight.Width, nameof(s));
         Check.Shaped(Op, s, [gate.Shape[0], weight.Width]);
         Check.SameDevice(Op, s, gate);
+        CopyOfS(Op, copy, s);
         switch (gate.Device.Kind)
         {
             case DeviceKind.Cpu:
-                SwiGluDownInSteps(gate, up, weight, y, s);
+                SwiGluDownInSteps(gate, up, weight, y, s, copy);
                 break;
             case DeviceKind.Cuda:
-                if (!LowRankCuda.TrySwiGluDown(gate, up, weight, y, s))
+                if (!LowRankCuda.TrySwiGluDown(gate, up, weight, y, s, copy))
                 {
-                    SwiGluDownInSteps(gate, up, weight, y, s);
+                    SwiGluDownInSteps(gate, up, weight, y, s, copy);
                 }
 
                 break;
@@ -99,10 +101,10 @@ public static partial class LowRank
     }
 
     // What the one pass stands for, and where there is none.
-    private static void SwiGluDownInSteps(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s)
+    private static void SwiGluDownInSteps(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s, Tensor? copy)
     {
         SwiGlu.Forward(gate, up, y);
-        Down(y, weight, s);
+        Down(y, weight, s, copy: copy);
     }
 
     private static void SwiGluBackwardInSteps(

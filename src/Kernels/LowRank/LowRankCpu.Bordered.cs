@@ -5,7 +5,7 @@ namespace Engine.Kernels;
 internal static unsafe partial class LowRankCpu
 {
     /// <summary>The arguments have been checked.</summary>
-    public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear)
+    public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear, Tensor? copy)
     {
         using Tensor down = weight.Down();
         for (int i = linear ?? 0; i <= (linear ?? weight.Slots.Count - 1); i++)
@@ -14,6 +14,11 @@ internal static unsafe partial class LowRankCpu
             using Tensor rows = down.Slice(0, slot.At, slot.Width);
             using Tensor columns = s.Slice(1, slot.At, slot.Width);
             Product(x, false, rows, true, columns, slot.Scale, accumulate: false);
+        }
+
+        if (copy is not null)
+        {
+            Copy.Run(s, copy);
         }
     }
 

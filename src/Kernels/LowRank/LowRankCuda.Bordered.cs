@@ -5,10 +5,10 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <remarks>
-/// S is a product of the library, which reads X at 94% of the rate of a copy; a kernel of our own came to 68% (8192×14336,
-/// rank 16, H200, 2026-11-27). Behind a gate the pass that forms X makes S on the way. The gradients of bf16 and f16 with borders
-/// up to 64 columns are our kernels', which read each large operand once. Wider ones, f32, what is not aligned to 16 bytes, and
-/// GPUs whose blocks have too little shared memory take products.
+/// S of a short K is our kernel's, of a long one the library's, which there reads X at 94% of the rate of a copy, where a kernel of
+/// our own came to 68% (8192×14336, rank 16, H200, 2026-11-27): see <c>MostDownColumns</c>. Behind a gate the pass that forms X
+/// makes S on the way. The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
+/// once. Wider ones, f32, what is not aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products.
 /// </remarks>
 internal static partial class LowRankCuda
 {
@@ -29,25 +29,6 @@ internal static partial class LowRankCuda
     private static readonly KernelFamily<GradientParams>[] s_gradY = [.. s_yWidths.Select(w => new KernelFamily<GradientParams>(Image, $"lowrank_grad_y_r{w}"))];
     private static readonly KernelFamily<GradientParams>[] s_gradX = [.. s_xWidths.Select(w => new KernelFamily<GradientParams>(Image, $"lowrank_grad_x_r{w}"))];
     private static readonly KernelFamily<SumParams> s_sum = new(Image, "lowrank_sum");
-
-    /// <summary>The arguments have been checked. One product where all linears have one scale.</summary>
-    public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear)
-    {
-        using Tensor down = weight.Down();
-        IReadOnlyList<BorderSlot> slots = weight.Slots;
-        if (linear is null && weight.CommonScale is { } scale)
-        {
-            MatMul.Run(x, false, down, true, s, scale);
-            return;
-        }
-
-        for (int i = linear ?? 0; i <= (linear ?? slots.Count - 1); i++)
-        {
-            using Tensor own = down.Slice(0, slots[i].At, slots[i].Width);
-            using Tensor result = s.Slice(1, slots[i].At, slots[i].Width);
-            MatMul.Run(x, false, own, true, result, slots[i].Scale);
-        }
-    }
 
     /// <summary>The arguments have been checked.</summary>
     public static ScaledGradient? GradientY(

@@ -18,18 +18,15 @@ internal static partial class LowRankCuda
 
     private static readonly KernelFamily<SwiGluParams>[] s_swiGlu = [.. s_xWidths.Select(w => new KernelFamily<SwiGluParams>(Image, $"lowrank_swiglu_bwd_r{w}"))];
 
-    // Two blocks a multiprocessor of today's GPUs: with no more of 16 rows, all of them run at once.
-    private const int SwiGluDownBlocks = 264;
-
     private static readonly int[] s_downWidths = [8, 16, 32];
     private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown16 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m16_r{w}"))];
     private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown32 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m32_r{w}"))];
 
     /// <summary>The arguments have been checked. False where the kernel does not suit; nothing has happened then.</summary>
-    public static bool TrySwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s)
+    public static bool TrySwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s, Tensor? copy)
     {
         (int rows, int width) = (gate.Shape[0], weight.Width);
-        if (rows == 0 || width == 0 || width > s_downWidths[^1] || weight.CommonScale is not { } scale)
+        if (rows == 0 || width == 0 || width > s_downWidths[^1])
         {
             return false;
         }
@@ -43,7 +40,7 @@ internal static partial class LowRankCuda
 
         int index = Array.IndexOf(s_downWidths, Kernel(s_downWidths, width));
         long blocks = CudaLaunch.CeilDiv(rows, 16);
-        bool few = blocks <= SwiGluDownBlocks;
+        bool few = blocks <= DownBlocks;
         (few ? s_swiGluDown16 : s_swiGluDown32)[index].Launch(
             gate.Device,
             gate.DType,
@@ -54,18 +51,15 @@ internal static partial class LowRankCuda
                 Up = up.Pointer,
                 A = down.Pointer,
                 Y = y.Pointer,
-                S = s.Pointer,
                 GateStride = RowBytes(gate),
                 UpStride = RowBytes(up),
                 AStride = RowBytes(down),
                 YStride = RowBytes(y),
-                SStride = RowBytes(s),
-                Rows = rows,
                 Columns = weight.Inputs,
-                Width = width,
-                Scale = scale,
+                To = Target(weight, s, copy),
             },
-            new KernelWork((3 * gate.ByteLength) + down.ByteLength + s.ByteLength, gate.Elements * ((2L * width) + 6)));
+            new KernelWork((3 * gate.ByteLength) + down.ByteLength + s.ByteLength + (copy?.ByteLength ?? 0), gate.Elements * ((2L * width) + 6)));
+        CopyUnaligned(s, copy);
         return true;
     }
 
@@ -119,7 +113,10 @@ internal static partial class LowRankCuda
     }
 
     // Whether the bytes from row to row are an int.
-    private static bool HasIntRows(Tensor tensor) => CudaLaunch.RowStride(tensor) <= int.MaxValue / tensor.DType.Size();
+    private static bool HasIntRows(Tensor tensor) => HasIntRows(tensor, 1);
+
+    // The same of those across several rows.
+    private static bool HasIntRows(Tensor tensor, int rows) => CudaLaunch.RowStride(tensor) <= int.MaxValue / tensor.DType.Size() / rows;
 
     private static int RowBytes(Tensor tensor) => (int)(CudaLaunch.RowStride(tensor) * tensor.DType.Size());
 
@@ -156,15 +153,11 @@ internal static partial class LowRankCuda
         public nint Up;
         public nint A;
         public nint Y;
-        public nint S;
         public int GateStride;
         public int UpStride;
         public int AStride;
         public int YStride;
-        public int SStride;
-        public int Rows;
         public int Columns;
-        public int Width;
-        public float Scale;
+        public DownTarget To;
     }
 }

@@ -1,0 +1,175 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Engine.Kernels.Cuda;
+using Engine.Tensors;
+using Engine.Tensors.Cuda;
+
+namespace Engine.Kernels;
+
+/// <remarks>S by a kernel of our own or by the library: see <c>kernels-cu/lowrank/lowrank_down.cuh</c>.</remarks>
+internal static partial class LowRankCuda
+{
+    // K above which the library forms S: it reads X at 94% of the rate of a copy at K 14336, but at 33% at K 1024, where its launch
+    // and the way to its first product take longest (8192 rows, H200, 2026-11-27).
+    private const int MostDownColumns = 8192;
+
+    // So few rows are one block of our kernel, which would go through the whole K alone.
+    private const int FewestDownRows = 17;
+
+    // Two blocks a multiprocessor of today's GPUs: with no more of 16 rows, all of them run at once.
+    private const int DownBlocks = 264;
+
+    // About one block a multiprocessor: with as many of 64 rows, wide factors are read half as often as by blocks of 32.
+    private const int TallDownBlocks = 120;
+
+    private const int DownTile = 8;
+
+    // Those that registers have room for, narrowest first.
+    private static readonly KernelFamily<DownParams>[] s_down16 = DownKernels(16, [8, 16, 32, 48, 64]);
+    private static readonly KernelFamily<DownParams>[] s_down32 = DownKernels(32, [8, 16, 32, 48]);
+    private static readonly KernelFamily<DownParams>[] s_down64 = DownKernels(64, [32, 48, 64]);
+
+    /// <summary>The arguments have been checked. One product, if it is one, where all linears have one scale.</summary>
+    public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear, Tensor? copy)
+    {
+        if (linear is null && TryDown(x, weight, s, copy))
+        {
+            return;
+        }
+
+        DownByProducts(x, weight, s, linear);
+        if (copy is not null)
+        {
+            Copy.Run(s, copy);
+        }
+    }
+
+    // False where the kernel does not suit, or the library is faster; nothing has happened then. Whether there is a copy must not
+    // matter: a checkpointed block's run without one has to have the bits of the run with one.
+    private static bool TryDown(Tensor x, BorderedWeight weight, Tensor s, Tensor? copy)
+    {
+        (int rows, int width) = (x.Shape[0], weight.Width);
+
+        // Linears of several scales would be a product each.
+        if (rows < FewestDownRows || width == 0 || (weight.Inputs > MostDownColumns && weight.CommonScale is not null))
+        {
+            return false;
+        }
+
+        using Tensor down = weight.Down();
+        Tensor[] operands = [x, down, s];
+        if (!Suits(width, weight.Inputs, operands) || !Array.TrueForAll(operands, static operand => HasIntRows(operand, 64)))
+        {
+            return false;
+        }
+
+        (KernelFamily<DownParams> kernel, int blockRows) = DownKernel(rows, width);
+        kernel.Launch(
+            x.Device,
+            x.DType,
+            LaunchShape.Blocks(CudaLaunch.CeilDiv(rows, blockRows), 256),
+            new DownParams
+            {
+                X = x.Pointer,
+                A = down.Pointer,
+                XStride = RowBytes(x),
+                AStride = RowBytes(down),
+                Columns = weight.Inputs,
+                To = Target(weight, s, copy),
+            },
+            new KernelWork(x.ByteLength + down.ByteLength + s.ByteLength + (copy?.ByteLength ?? 0), x.Elements * 2L * width));
+        CopyUnaligned(s, copy);
+        return true;
+    }
+
+    private static void DownByProducts(Tensor x, BorderedWeight weight, Tensor s, int? linear)
+    {
+        using Tensor down = weight.Down();
+        IReadOnlyList<BorderSlot> slots = weight.Slots;
+        if (linear is null && weight.CommonScale is { } scale)
+        {
+            MatMul.Run(x, false, down, true, s, scale);
+            return;
+        }
+
+        for (int i = linear ?? 0; i <= (linear ?? slots.Count - 1); i++)
+        {
+            using Tensor own = down.Slice(0, slots[i].At, slots[i].Width);
+            using Tensor result = s.Slice(1, slots[i].At, slots[i].Width);
+            MatMul.Run(x, false, own, true, result, slots[i].Scale);
+        }
+    }
+
+    // Any of them gives the same bits.
+    private static (KernelFamily<DownParams> Kernel, int Rows) DownKernel(int rows, int width)
+    {
+        int index = Array.IndexOf(s_xWidths, Kernel(s_xWidths, width));
+        int tall = index - (s_xWidths.Length - s_down64.Length);
+        if (CudaLaunch.CeilDiv(rows, 16) <= DownBlocks)
+        {
+            return (s_down16[index], 16);
+        }
+
+        bool isTall = index >= s_down32.Length || (tall >= 0 && CudaLaunch.CeilDiv(rows, 64) >= TallDownBlocks);
+        return isTall ? (s_down64[tall], 64) : (s_down32[index], 32);
+    }
+
+    private static KernelFamily<DownParams>[] DownKernels(int rows, int[] widths) =>
+        [.. widths.Select(w => new KernelFamily<DownParams>(Image, $"lowrank_down_m{rows}_r{w}"))];
+
+    // S and its copy of linears that may have a scale each.
+    private static DownTarget Target(BorderedWeight weight, Tensor s, Tensor? copy)
+    {
+        DownTarget target = default;
+        (target.S, target.Copy, target.SStride) = (s.Pointer, IsAligned(copy) ? CudaLaunch.PointerOf(copy) : 0, RowBytes(s));
+        (target.Rows, target.Width) = (s.Shape[0], weight.Width);
+        foreach (BorderSlot slot in weight.Slots)
+        {
+            for (int at = slot.At; at < slot.At + slot.Width; at += DownTile)
+            {
+                target.Scales[at / DownTile] = slot.Scale;
+            }
+        }
+
+        return target;
+    }
+
+    // A copy that the kernels, which write pairs, leave out.
+    private static void CopyUnaligned(Tensor s, Tensor? copy)
+    {
+        if (copy is not null && !IsAligned(copy))
+        {
+            Copy.Run(s, copy);
+        }
+    }
+
+    private static bool IsAligned(Tensor? copy) => copy is not null && CudaLaunch.Aligned(copy.Pointer);
+
+    [InlineArray(MostWidth / DownTile)]
+    private struct DownScales
+    {
+        private float _first;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct DownTarget
+    {
+        public nint S;
+        public nint Copy;
+        public int SStride;
+        public int Rows;
+        public int Width;
+        public DownScales Scales;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct DownParams
+    {
+        public nint X;
+        public nint A;
+        public int XStride;
+        public int AStride;
+        public int Columns;
+        public DownTarget To;
+    }
+}
