@@ -8,18 +8,19 @@
 //   Bound: memory, target >= 95% of copy bandwidth at rank 16. For 128 bf16 elements of a warp an H200 moves 512 bytes in 0.12 ns:
 //   110 cycles of a quarter of a multiprocessor. 16 ranks take 6 mma, 39 to 48 cycles of the tensor core, and all of merge_apply's
 //   instructions about 60 issue slots. The tensor cores become the bound from about rank 40 on (f32, twice the bytes: 80).
-//   Factors come from L2: 1.5·r KB for a tile's 64 KB of W, read and written
+//   Factors come from L2: 1.5·r KB for a tile's 64 KB of W, read and written. A pass over W by 128 bytes of a row at a time, which
+//   is what mma's results ask for, comes to 95% of copy, by 256 bytes to 98% (32 × 4096², H200, 2026-11-27)
 // Algorithm: a block a tile, all copies by cp.async; a block asks at once for all that rank 16 needs, 56 KB; Δ is formed when the
-//   factors are there, W added when it is. Two blocks a multiprocessor, of merge_apply_slice three (sm_80: two)
+//   factors are there, W added when it is. merge_apply_slice goes down strips: see strip.cuh. Two blocks a multiprocessor
 // Records: placed by a prefix sum over the block, staged in shared memory, written to room that the block reserves with one
 //   integer atomic: segments lie without gaps, in an order that may change from run to run, which no result shows. A tile
 //   whose segment ends past the pool's capacity leaves W as it is; a second launch merges it once there is room
 // Numerics: deterministic, Δ as in delta.cuh, one rounding to f32 for the sum and one to W's dtype.  Aliasing: W is changed in
 //   place; matrices do not overlap
 // Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 one launch, a block a tile: apply 59% of the copy rate at rank 16
-//   (H200, 2026-11-27); v3 apply walks over the tiles: 67% (32 × 4096², H200, 2026-11-27); v4 tensor cores, a block a tile: 79%
-//   (32 × 4096², H100, 2026-11-27); v5 tensor cores, apply walks over the tiles: 72% there; v6 v4 with a third block for a slice: 3.1 TB/s,
-//   73% of copy, 32 × 4096² (H200, 2026-11-27)
+//   (32 × 4096², H200, as all here but v4's and v5's H100; 2026-11-27); v3 apply walks over the tiles: 67%; v4 tensor cores, a block
+//   a tile: 79%; v5 tensor cores, apply walks over the tiles: 72%; v6 v4 with a third block for a slice: 79%, and 69% for Llama 8B's
+//   matrices; v7 strips for a slice: 83% and 82% (3.5 TB/s), a single 4096² 25.5 µs instead of 31
 #include "apply.cuh"
 #include "report.cuh"
 
@@ -249,8 +250,8 @@ ENGINE_PARAMS(merge_apply_slice, MergeParams)
 ENGINE_PARAMS(merge_exact, MergeParams)
 ENGINE_PARAMS(merge_undo, MergeParams)
 
-// Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers; three where half of it is enough.
-extern "C" __global__ void __launch_bounds__(DeltaThreads, 3) merge_apply_slice(const MergeParams p) { apply<true>(p.table); }
+// Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers, or of Δ and of the right factor.
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply_slice(const MergeParams p) { apply<true>(p.table); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply<false>(p.table); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_exact(const MergeParams p) { merge<Exact>(p); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_undo(const MergeParams p) { merge<Undo>(p); }

@@ -90,3 +90,26 @@ __device__ __forceinline__ void store_pieces(const DeltaTile<T>& t, const Words 
         for (int n = 0; n < count; n++) to[n] = from[n];
     }
 }
+
+// W + Δ of the thread's pieces from `first` on, to memory; `tile` gives the DeltaTile, which takes registers, at the end.
+template <typename T, typename Tile, int Count>
+__device__ __forceinline__ void add_delta(
+    const Tile& tile, const float (&delta)[Count][DeltaTile<T>::N], int first, uint4* pieces) {
+    using W = Word<T>;
+    constexpr int H = W::H;
+    const uint4* own = DeltaTile<T>::slots(pieces) + first * DeltaThreads;
+    Words results[Count];
+#pragma unroll
+    for (int i = 0; i < Count; i++) {
+        const Words words = words_of(own[i * DeltaThreads]);
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            float x[H];
+            W::split(words.w[c], x);
+#pragma unroll
+            for (int h = 0; h < H; h++) x[h] = __fadd_rn(x[h], delta[i][c * H + h]);
+            results[i].w[c] = W::join(x);
+        }
+    }
+    store_pieces<T>(tile(), results, first, pieces);
+}

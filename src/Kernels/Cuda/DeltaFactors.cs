@@ -12,6 +12,9 @@ internal static class DeltaFactors
     /// <summary>Rows of a kernel's tile.</summary>
     public const int TileRows = 128;
 
+    /// <summary>Bytes of a row of a kernel's tile.</summary>
+    public const int TileRowBytes = 256;
+
     /// <summary>Threads of a kernel's block.</summary>
     public const uint Threads = 256;
 
@@ -21,7 +24,6 @@ internal static class DeltaFactors
     /// <summary>Bytes of a row or a column in a slice.</summary>
     public const int ItemBytes = Slice * 3 * sizeof(ushort);
 
-    private const int TileRowBytes = 256;
     private const int Slice = 16;
     private const int Part = 128;
 

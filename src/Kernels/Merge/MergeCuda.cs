@@ -14,6 +14,10 @@ internal static class MergeCuda
     // A bf16 list takes 4 bytes for an element of 2 and 5 to 10% of the elements, an f32 list 6 bytes for 4.
     private const int PoolShare = 5;
 
+    // As in kernels-cu/merge/strip.cuh: bytes of a strip's row, and two stages of 32 rows with their part of the left factor.
+    private const int StripBytes = 1024;
+    private const uint StripSharedBytes = 2 * 32 * (StripBytes + DeltaFactors.ItemBytes);
+
     // Segments take multiples of 16 bytes, and so does the pool: all of it is written.
     private const int SegmentUnit = 16;
 
@@ -28,9 +32,14 @@ internal static class MergeCuda
     /// <summary>The arguments have been checked.</summary>
     public static void Apply(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
-        using var table = new MergeTable("Merge.Apply", (CudaDevice)device, s_pack, matrices);
-        KernelFamily<MergeParams> kernel = table.MostSlices <= 1 ? s_applySlice : s_apply;
-        table.Launch(kernel, new MergeParams { Table = table.Parameters }, 2 * table.MatrixBytes);
+        bool oneSlice = HaveOneSlice(matrices);
+        using var table = new MergeTable(
+            "Merge.Apply", (CudaDevice)device, s_pack, matrices, oneSlice ? StripBytes : DeltaFactors.TileRowBytes);
+        table.Launch(
+            oneSlice ? s_applySlice : s_apply,
+            new MergeParams { Table = table.Parameters },
+            2 * table.MatrixBytes,
+            oneSlice ? StripSharedBytes : DeltaFactors.SharedBytes);
     }
 
     /// <summary>
@@ -111,6 +120,19 @@ internal static class MergeCuda
         }
 
         return result;
+    }
+
+    private static bool HaveOneSlice(ReadOnlySpan<MergeMatrix> matrices)
+    {
+        foreach (MergeMatrix matrix in matrices)
+        {
+            if (DeltaFactors.Slices(matrix) > 1)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private static void Record(CudaDevice device, MergeTable table, MergeRecords records, long poolBytes)

@@ -13,14 +13,25 @@ namespace Engine.Kernels;
 internal sealed class MergeTable : IDisposable
 {
     private readonly CudaDevice _device;
+    private readonly int _tileRowBytes;
     private readonly CudaDeviceVariable<byte> _memory;
 
     /// <summary>Uploads the table, not while work is recorded, and queues the packing. Dispose once the kernels have been queued.</summary>
+    /// <param name="op">For messages.</param>
+    /// <param name="device">Where the matrices are.</param>
+    /// <param name="pack">The kernel that packs factors.</param>
+    /// <param name="matrices">The matrices and their adapters.</param>
+    /// <param name="tileRowBytes">Bytes of a row of the kernel's tiles, which have <see cref="DeltaFactors.TileRows"/>.</param>
     /// <exception cref="NotSupportedException">A matrix's dtype is not one that kernels store.</exception>
     /// <exception cref="DeviceOutOfMemoryException">There is no memory for table and factors.</exception>
-    public MergeTable(string op, CudaDevice device, KernelFamily<PackParams> pack, ReadOnlySpan<MergeMatrix> matrices)
+    public MergeTable(
+        string op,
+        CudaDevice device,
+        KernelFamily<PackParams> pack,
+        ReadOnlySpan<MergeMatrix> matrices,
+        int tileRowBytes = DeltaFactors.TileRowBytes)
     {
-        _device = device;
+        (_device, _tileRowBytes) = (device, tileRowBytes);
         long factorBytes = 0;
         int packCount = 0;
         foreach (MergeMatrix matrix in matrices)
@@ -89,9 +100,6 @@ internal sealed class MergeTable : IDisposable
     /// <summary>Tiles of all matrices.</summary>
     public int Tiles { get; private set; }
 
-    /// <summary>Slices of the factors that the matrix with the most has.</summary>
-    public int MostSlices { get; private set; }
-
     /// <summary>Bytes of all matrices.</summary>
     public long MatrixBytes { get; private set; }
 
@@ -105,10 +113,11 @@ internal sealed class MergeTable : IDisposable
     /// <param name="kernel">The kernel.</param>
     /// <param name="parameters">Its parameters.</param>
     /// <param name="bytes">What it moves beside the factors.</param>
-    public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
+    /// <param name="sharedBytes">Dynamic shared memory of a block.</param>
+    public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes, uint sharedBytes = DeltaFactors.SharedBytes)
         where T : unmanaged => kernel.Launch(
             _device,
-            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, DeltaFactors.SharedBytes),
+            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, sharedBytes),
             parameters,
             new KernelWork(bytes + FactorBytes, Flops));
 
@@ -118,7 +127,7 @@ internal sealed class MergeTable : IDisposable
     private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
     {
         RowMatrix w = matrix.W;
-        int across = (int)CudaLaunch.CeilDiv(w.Columns, DeltaFactors.TileColumns(w.DType));
+        int across = (int)CudaLaunch.CeilDiv((long)w.Columns * w.DType.Size(), _tileRowBytes);
         var entry = new MatrixEntry
         {
             W = w.Address,
@@ -132,7 +141,6 @@ internal sealed class MergeTable : IDisposable
             Vectors = CudaLaunch.Aligned(w.Address) && w.Stride * w.DType.Size() % 16 == 0 ? 1 : 0,
         };
         Tiles = checked((int)(Tiles + (CudaLaunch.CeilDiv(w.Rows, DeltaFactors.TileRows) * across)));
-        MostSlices = Math.Max(MostSlices, entry.Factors.Slices);
         MatrixBytes += matrix.Elements * w.DType.Size();
         FactorBytes += (long)DeltaFactors.ItemBytes * entry.Factors.Slices * (w.Rows + (long)w.Columns);
         Flops += ((2L * matrix.Rank) + 1) * matrix.Elements;
