@@ -86,6 +86,9 @@ template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void l
                 }
             }
             load(step, step + Depth, column + (step + Depth) * DownColumns);
+
+            // Without a branch the compiler moves the loads of all steps behind the last one's products.
+            if (first + (step + 1) * DownColumns >= p.columns) break;
         }
         rows += Depth * StepBytes, factor += Depth * StepBytes;
     }
