@@ -6,7 +6,6 @@
 constexpr int ClusterThreads = 256;
 constexpr int ClusterBlocks = 4;  // a multiprocessor, as far as registers matter
 constexpr int ClusterStages = 4;  // groups of copies that are waited for one after the other
-constexpr int LineBytes = 128;    // parts begin at whole lines, so that a warp's accesses do
 
 // Everything a block of the cluster wrote before it arrives is seen by those that have waited: both are fences unless told
 // otherwise.
@@ -92,15 +91,15 @@ template <typename T, int U> __device__ __forceinline__ void add_raw(RunningSum&
 // the row's first part, and behind them, in its last, is the edges, of which a thread holds at most one.
 template <typename T, int C, int Threads> struct Part {
     static constexpr int N = Pack<T>::N;
-    static_assert(2 * LineBytes / sizeof(T) <= Threads, "an edge a thread");
+    static_assert(2 * 16 / sizeof(T) <= Threads, "an edge a thread");
     const T* x;
     uint4* keep;
     int begin, columns, head, packs, groups;
     float edge;
 
-    // `most`: packs of a part, in whole lines; C parts have room for the row.
+    // `most`: packs of a part, eight or a multiple; C parts have room for the row.
     __device__ __forceinline__ Part(const T* row, int row_columns, int most, int rank) : keep(dynamic_shared<uint4>()) {
-        const int row_head = unaligned_head<LineBytes>(row, row_columns), row_packs = (row_columns - row_head) / N;
+        const int row_head = unaligned_head(row, row_columns), row_packs = (row_columns - row_head) / N;
         const int first = min(rank * most, row_packs), last = min(first + most, row_packs);
         begin = rank == 0 ? 0 : row_head + first * N;
         columns = (rank == C - 1 ? row_columns : row_head + last * N) - begin;
@@ -216,7 +215,7 @@ template <typename T, int C, int Threads> struct Part {
     __device__ __forceinline__ void write_gradient(G* dx, float max, float factor, int label, float at_label, float scale) const {
         constexpr int W = N > Pack<G>::N ? N : Pack<G>::N;
         const Softmax<G> softmax(max, factor);
-        const int dx_head = unaligned_head<LineBytes>(dx, columns), units = (columns - dx_head) / W;
+        const int dx_head = unaligned_head(dx, columns), units = (columns - dx_head) / W;
         const int column = edge_column(dx_head, units * W);
         if (column < columns) {
             const bool held = dx_head == head && W == N;

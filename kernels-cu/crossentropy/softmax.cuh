@@ -22,9 +22,9 @@ struct CrossEntropyParams {
     int kept;
 };
 
-// Elements before the first one at a multiple of `Bytes`, a power of two.
-template <int Bytes = 16, typename T> __device__ __forceinline__ int unaligned_head(const T* p, int columns) {
-    int head = (int)((Bytes - (reinterpret_cast<uintptr_t>(p) & (Bytes - 1))) & (Bytes - 1)) / (int)sizeof(T);
+// Elements before the first one at a multiple of 16 bytes.
+template <typename T> __device__ __forceinline__ int unaligned_head(const T* p, int columns) {
+    int head = (int)((16 - (reinterpret_cast<uintptr_t>(p) & 15)) & 15) / (int)sizeof(T);
     return min(head, columns);
 }
 

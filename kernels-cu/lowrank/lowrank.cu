@@ -38,25 +38,19 @@ LOWRANK_SWIGLU(4, 32, 3)
 LOWRANK_SWIGLU(6, 48, 2)
 LOWRANK_SWIGLU(8, 64, 2)
 
-#define LOWRANK_DOWN(tiles, rank, row_tiles, rows, blocks)                                                               \
+#define LOWRANK_DOWN(tiles, rank, row_tiles, rows)                                                                       \
     ENGINE_PARAMS(lowrank_down_m##rows##_r##rank, LowRankDownParams)                                                      \
-    extern "C" __global__ void __launch_bounds__(DownThreads, blocks)                                                     \
+    extern "C" __global__ void __launch_bounds__(DownThreads, 2)                                                          \
         lowrank_down_m##rows##_r##rank##_bf16(const LowRankDownParams p) { lowrank_down<bf16, tiles, row_tiles>(p); }     \
-    extern "C" __global__ void __launch_bounds__(DownThreads, blocks)                                                     \
+    extern "C" __global__ void __launch_bounds__(DownThreads, 2)                                                          \
         lowrank_down_m##rows##_r##rank##_f16(const LowRankDownParams p) { lowrank_down<f16, tiles, row_tiles>(p); }
 
-LOWRANK_DOWN(1, 8, 1, 16, 2)
-LOWRANK_DOWN(2, 16, 1, 16, 2)
-LOWRANK_DOWN(4, 32, 1, 16, 2)
-LOWRANK_DOWN(6, 48, 1, 16, 2)
-LOWRANK_DOWN(8, 64, 1, 16, 2)
-LOWRANK_DOWN(1, 8, 2, 32, 2)
-LOWRANK_DOWN(2, 16, 2, 32, 2)
-LOWRANK_DOWN(4, 32, 2, 32, 2)
-LOWRANK_DOWN(6, 48, 2, 32, 2)
-LOWRANK_DOWN(4, 32, 4, 64, 1)
-LOWRANK_DOWN(6, 48, 4, 64, 1)
-LOWRANK_DOWN(8, 64, 4, 64, 1)
+LOWRANK_DOWN(1, 8, 1, 16)
+LOWRANK_DOWN(2, 16, 1, 16)
+LOWRANK_DOWN(4, 32, 1, 16)
+LOWRANK_DOWN(1, 8, 2, 32)
+LOWRANK_DOWN(2, 16, 2, 32)
+LOWRANK_DOWN(4, 32, 2, 32)
 
 #define LOWRANK_SWIGLU_DOWN(tiles, rank, row_tiles, rows)                                                                 \
     ENGINE_PARAMS(lowrank_swiglu_down_m##rows##_r##rank, LowRankSwiGluDownParams)                                         \

@@ -31,24 +31,21 @@ public sealed class LowRankDownTests
                 data.Add(dtype, 100, 1800, [8, 32], 0);
                 data.Add(dtype, 50, 520, [8, 40], 8);
                 data.Add(dtype, 31, 2056, [8, 64], 0);
-                data.Add(dtype, 40, 264, [8, 16, 8, 16, 16, 5], 64);
-                data.Add(dtype, 90, 776, [8, 8, 16, 24, 8, 16, 8, 16], 8);
+                data.Add(dtype, 40, 264, [8, 8, 8, 8, 16, 5], 64);
+                data.Add(dtype, 90, 776, [8, 8, 16, 8, 8, 8, 8, 8], 8);
                 data.Add(dtype, 20, 136, [8, 72], 0);
                 data.Add(dtype, 18, 8200, [8, 16], 0);
                 data.Add(dtype, 18, 8200, [8, 8, 16, 8], 0);
             }
 
-            // Above 4224 rows blocks of 32, above 7616, and of 64 columns, of 64: a GPU's.
+            // Above 4224 rows blocks of 32: a GPU's.
             foreach (DType dtype in new[] { DType.BF16, DType.F16 }.Where(static _ => TestDevice.IsCuda))
             {
                 data.Add(dtype, 4225, 24, [8, 8], 0);
                 data.Add(dtype, 4273, 264, [8, 16], 8);
                 data.Add(dtype, 4300, 40, [8, 32], 0);
+                data.Add(dtype, 4226, 1160, [8, 8, 16, 8, 8, 5], 8);
                 data.Add(dtype, 4241, 264, [8, 16, 8, 32], 0);
-                data.Add(dtype, 4226, 40, [8, 8, 16, 56], 0);
-                data.Add(dtype, 7617, 264, [8, 32], 0);
-                data.Add(dtype, 7650, 40, [8, 16, 8, 16, 16, 16], 8);
-                data.Add(dtype, 7679, 24, [8, 64], 0);
             }
 
             return data;
@@ -75,8 +72,6 @@ public sealed class LowRankDownTests
     [InlineData(8)]
     [InlineData(16)]
     [InlineData(32)]
-    [InlineData(48)]
-    [InlineData(64)]
     public void S_of_a_row_does_not_depend_on_the_number_of_rows(int rank)
     {
         Assert.SkipUnless(TestDevice.IsCuda && GuardedTensor.IsAligned, "the kernel is a GPU's, and of aligned tensors");

@@ -21,7 +21,7 @@ internal static class CrossEntropyCuda
     // What the kernel has in shared memory beside a row.
     private const int StaticShared = 1024;
 
-    // ClusterThreads in cluster.cuh. Its parts are whole lines of 8 packs.
+    // ClusterThreads in cluster.cuh. Parts are multiples of a line of 128 bytes, 8 packs: whole lines where the row begins at one.
     private const int ClusterThreads = 256;
     private const int LinePacks = 8;
 

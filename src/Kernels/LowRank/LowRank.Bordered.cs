@@ -11,7 +11,7 @@ public static partial class LowRank
 {
     /// <summary>
     /// S = scale·X·Aᵀ for all linears of a stack. On a GPU S is rounded once, from an f32 sum: of bf16 and f16, more than 16 rows, up
-    /// to 8192 inputs or several scales, borders up to 64 columns and addresses and strides of 16 bytes by one launch, else by products.
+    /// to 4096 inputs or several scales, borders up to 32 columns and addresses and strides of 16 bytes by one launch, else by products.
     /// </summary>
     /// <param name="x">[M, K], any row stride; the weight's dtype. May be the tensor whose border <paramref name="s"/> is.</param>
     /// <param name="weight">The stack.</param>

@@ -5,9 +5,8 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <remarks>
-/// S of a short K is our kernel's, of a long one the library's, which there reads X at 94% of the rate of a copy, where a kernel of
-/// our own came to 68% (8192×14336, rank 16, H200, 2026-11-27): see <c>MostDownColumns</c>. Behind a gate the pass that forms X
-/// makes S on the way. The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
+/// S of narrow borders and a short K is our kernel's, others the library's: see <c>MostDownColumns</c>. Behind a gate the pass that
+/// forms X makes S on the way. The gradients of bf16 and f16 with borders up to 64 columns are our kernels', which read each large operand
 /// once. Wider ones, f32, what is not aligned to 16 bytes, and GPUs whose blocks have too little shared memory take products.
 /// </remarks>
 internal static partial class LowRankCuda

@@ -9,9 +9,11 @@ namespace Engine.Kernels;
 /// <remarks>S by a kernel of our own or by the library: see <c>kernels-cu/lowrank/lowrank_down.cuh</c>.</remarks>
 internal static partial class LowRankCuda
 {
-    // K above which the library forms S: it reads X at 94% of the rate of a copy at K 14336, but at 33% at K 1024, where its launch
-    // and the way to its first product take longest (8192 rows, H200, 2026-11-27).
-    private const int MostDownColumns = 8192;
+    // Up to these the kernel takes less than the library's product and a copy of S: 9.8 instead of 9.1 + 5.9 µs at K 1024, rank 16,
+    // 28 instead of 25.7 + 5.9 at K 4096, 52 instead of 47 + 5.9 at K 8192; at rank 48 and K 2048 19.5 instead of 15 + 5.9 (8192
+    // rows, H100, 2026-11-27).
+    private const int MostDownColumns = 4096;
+    private const int MostDownWidth = 32;
 
     // So few rows are one block of our kernel, which would go through the whole K alone.
     private const int FewestDownRows = 17;
@@ -19,15 +21,10 @@ internal static partial class LowRankCuda
     // Two blocks a multiprocessor of today's GPUs: with no more of 16 rows, all of them run at once.
     private const int DownBlocks = 264;
 
-    // About one block a multiprocessor: with as many of 64 rows, wide factors are read half as often as by blocks of 32.
-    private const int TallDownBlocks = 120;
-
     private const int DownTile = 8;
 
-    // Those that registers have room for, narrowest first.
-    private static readonly KernelFamily<DownParams>[] s_down16 = DownKernels(16, [8, 16, 32, 48, 64]);
-    private static readonly KernelFamily<DownParams>[] s_down32 = DownKernels(32, [8, 16, 32, 48]);
-    private static readonly KernelFamily<DownParams>[] s_down64 = DownKernels(64, [32, 48, 64]);
+    private static readonly KernelFamily<DownParams>[] s_down16 = DownKernels(16);
+    private static readonly KernelFamily<DownParams>[] s_down32 = DownKernels(32);
 
     /// <summary>The arguments have been checked. One product, if it is one, where all linears have one scale.</summary>
     public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear, Tensor? copy)
@@ -51,7 +48,7 @@ internal static partial class LowRankCuda
         (int rows, int width) = (x.Shape[0], weight.Width);
 
         // Linears of several scales would be a product each.
-        if (rows < FewestDownRows || width == 0 || (weight.Inputs > MostDownColumns && weight.CommonScale is not null))
+        if (rows < FewestDownRows || width is 0 or > MostDownWidth || (weight.Inputs > MostDownColumns && weight.CommonScale is not null))
         {
             return false;
         }
@@ -100,22 +97,15 @@ internal static partial class LowRankCuda
         }
     }
 
-    // Any of them gives the same bits.
+    // Either gives the same bits.
     private static (KernelFamily<DownParams> Kernel, int Rows) DownKernel(int rows, int width)
     {
-        int index = Array.IndexOf(s_xWidths, Kernel(s_xWidths, width));
-        int tall = index - (s_xWidths.Length - s_down64.Length);
-        if (CudaLaunch.CeilDiv(rows, 16) <= DownBlocks)
-        {
-            return (s_down16[index], 16);
-        }
-
-        bool isTall = index >= s_down32.Length || (tall >= 0 && CudaLaunch.CeilDiv(rows, 64) >= TallDownBlocks);
-        return isTall ? (s_down64[tall], 64) : (s_down32[index], 32);
+        int index = Array.IndexOf(s_downWidths, Kernel(s_downWidths, width));
+        return CudaLaunch.CeilDiv(rows, 16) <= DownBlocks ? (s_down16[index], 16) : (s_down32[index], 32);
     }
 
-    private static KernelFamily<DownParams>[] DownKernels(int rows, int[] widths) =>
-        [.. widths.Select(w => new KernelFamily<DownParams>(Image, $"lowrank_down_m{rows}_r{w}"))];
+    private static KernelFamily<DownParams>[] DownKernels(int rows) =>
+        [.. s_downWidths.Select(w => new KernelFamily<DownParams>(Image, $"lowrank_down_m{rows}_r{w}"))];
 
     // S and its copy of linears that may have a scale each.
     private static DownTarget Target(BorderedWeight weight, Tensor s, Tensor? copy)
@@ -145,7 +135,7 @@ internal static partial class LowRankCuda
 
     private static bool IsAligned(Tensor? copy) => copy is not null && CudaLaunch.Aligned(copy.Pointer);
 
-    [InlineArray(MostWidth / DownTile)]
+    [InlineArray(MostDownWidth / DownTile)]
     private struct DownScales
     {
         private float _first;

@@ -18,7 +18,7 @@ internal static partial class LowRankCuda
 
     private static readonly KernelFamily<SwiGluParams>[] s_swiGlu = [.. s_xWidths.Select(w => new KernelFamily<SwiGluParams>(Image, $"lowrank_swiglu_bwd_r{w}"))];
 
-    private static readonly int[] s_downWidths = [8, 16, 32];
+    private static readonly int[] s_downWidths = [8, 16, MostDownWidth];
     private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown16 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m16_r{w}"))];
     private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown32 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m32_r{w}"))];
 
