@@ -23,8 +23,8 @@ internal static partial class LowRankCuda
 
     private const int DownTile = 8;
 
-    private static readonly KernelFamily<DownParams>[] s_down16 = DownKernels(16);
-    private static readonly KernelFamily<DownParams>[] s_down32 = DownKernels(32);
+    private static readonly KernelFamily<DownParams>[] s_down16 = DownKernels<DownParams>("lowrank_down", 16);
+    private static readonly KernelFamily<DownParams>[] s_down32 = DownKernels<DownParams>("lowrank_down", 32);
 
     /// <summary>The arguments have been checked. One product, if it is one, where all linears have one scale.</summary>
     public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear, Tensor? copy)
@@ -100,12 +100,16 @@ internal static partial class LowRankCuda
     // Either gives the same bits.
     private static (KernelFamily<DownParams> Kernel, int Rows) DownKernel(int rows, int width)
     {
-        int index = Array.IndexOf(s_downWidths, Kernel(s_downWidths, width));
+        int index = DownIndex(width);
         return CudaLaunch.CeilDiv(rows, 16) <= DownBlocks ? (s_down16[index], 16) : (s_down32[index], 32);
     }
 
-    private static KernelFamily<DownParams>[] DownKernels(int rows) =>
-        [.. s_downWidths.Select(w => new KernelFamily<DownParams>(Image, $"lowrank_down_m{rows}_r{w}"))];
+    // A kernel for each width, no field of its own: fields of several files are initialized in no order.
+    private static KernelFamily<T>[] DownKernels<T>(string name, int rows)
+        where T : unmanaged =>
+        [.. new[] { 8, 16, MostDownWidth }.Select(w => new KernelFamily<T>(Image, $"{name}_m{rows}_r{w}"))];
+
+    private static int DownIndex(int width) => width <= 8 ? 0 : width <= 16 ? 1 : 2;
 
     // S and its copy of linears that may have a scale each.
     private static DownTarget Target(BorderedWeight weight, Tensor s, Tensor? copy)

@@ -18,15 +18,14 @@ internal static partial class LowRankCuda
 
     private static readonly KernelFamily<SwiGluParams>[] s_swiGlu = [.. s_xWidths.Select(w => new KernelFamily<SwiGluParams>(Image, $"lowrank_swiglu_bwd_r{w}"))];
 
-    private static readonly int[] s_downWidths = [8, 16, MostDownWidth];
-    private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown16 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m16_r{w}"))];
-    private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown32 = [.. s_downWidths.Select(w => new KernelFamily<SwiGluDownParams>(Image, $"lowrank_swiglu_down_m32_r{w}"))];
+    private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown16 = DownKernels<SwiGluDownParams>("lowrank_swiglu_down", 16);
+    private static readonly KernelFamily<SwiGluDownParams>[] s_swiGluDown32 = DownKernels<SwiGluDownParams>("lowrank_swiglu_down", 32);
 
     /// <summary>The arguments have been checked. False where the kernel does not suit; nothing has happened then.</summary>
     public static bool TrySwiGluDown(Tensor gate, Tensor up, BorderedWeight weight, Tensor y, Tensor s, Tensor? copy)
     {
         (int rows, int width) = (gate.Shape[0], weight.Width);
-        if (rows == 0 || width == 0 || width > s_downWidths[^1])
+        if (rows == 0 || width == 0 || width > MostDownWidth)
         {
             return false;
         }
@@ -38,7 +37,7 @@ internal static partial class LowRankCuda
             return false;
         }
 
-        int index = Array.IndexOf(s_downWidths, Kernel(s_downWidths, width));
+        int index = DownIndex(width);
         long blocks = CudaLaunch.CeilDiv(rows, 16);
         bool few = blocks <= DownBlocks;
         (few ? s_swiGluDown16 : s_swiGluDown32)[index].Launch(
