@@ -22,17 +22,6 @@ __device__ __forceinline__ void store_to_block(float2* shared, int rank, float2 
                  : "memory");
 }
 
-// For lines that are not asked for again: the L2 cache may let them go first.
-__device__ __forceinline__ uint64_t read_once() {
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;\n" : "=l"(policy));
-    return policy;
-}
-
-__device__ __forceinline__ void copy_16_by(uint64_t policy, uint32_t to, const void* from) {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "l"(policy));
-}
-
 // A pack's elements. A bf16 is the upper half of a float: one instruction each.
 template <typename T> __device__ __forceinline__ void unpack(const uint4& raw, float (&v)[Pack<T>::N]) {
     Pack<T>::load((const T*)&raw, v);

@@ -62,15 +62,6 @@ template <typename T, int Groups> __device__ __forceinline__ void add_groups(Run
     }
 }
 
-// 16 bytes to shared memory that are not asked for again: the L2 cache may let them go first.
-__device__ __forceinline__ void copy_once_16(void* to, const void* from) {
-    asm volatile("{\n"
-                 ".reg .b64 policy;\n"
-                 "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-                 "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, policy;\n"
-                 "}\n" ::"r"(shared_address(to)), "l"(from));
-}
-
 // A row: columns up to `head` and from `head` + N·`packs` on by themselves, between them whole packs, of which the first `kept`
 // have a copy in shared memory, the next ones in registers: the thread's i-th is number `kept` + threadIdx.x + i·blockDim.x.
 template <typename T, typename Kind> struct Row {
@@ -99,7 +90,7 @@ template <typename T, typename Kind> struct Row {
                 for (int u = 0; u < kGroup; u++) {
                     const int k = threadIdx.x + (s * kGroup + u) * step;
                     if (k < kept) {
-                        if (IsLong) copy_once_16(keep + k, body() + k);
+                        if (IsLong) copy_16_by(read_once(), shared_address(keep + k), body() + k);
                         else copy_async_16(keep + k, body() + k, true);
                     }
                 }

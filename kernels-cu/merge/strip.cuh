@@ -11,6 +11,7 @@ constexpr int StepRows = 32, StepStages = 2, StepLeftQuads = StepRows * DeltaIte
 constexpr int StepQuads = StepRows * StripBytes / 16 + StepLeftQuads;
 constexpr int HalfPieces = DeltaPieces / 2;
 static_assert(StepRows * StripBytes == 16 * DeltaPieces * DeltaThreads && StepLeftQuads <= DeltaThreads, "a thread has its share");
+static_assert(StripRows == DeltaRows, "matrices' blocks are counted by it");
 
 // A step's part of W, and a thread's pieces of it: as in DeltaTile, with all warps side by side.
 template <typename T> struct StripTile : DeltaTile<T> {

@@ -45,7 +45,6 @@ public sealed class LowRankDownTests
                 data.Add(dtype, 4273, 264, [8, 16], 8);
                 data.Add(dtype, 4300, 40, [8, 32], 0);
                 data.Add(dtype, 4226, 1160, [8, 8, 16, 8, 8, 5], 8);
-                data.Add(dtype, 4241, 264, [8, 16, 8, 32], 0);
             }
 
             return data;
@@ -75,8 +74,8 @@ public sealed class LowRankDownTests
     public void S_of_a_row_does_not_depend_on_the_number_of_rows(int rank)
     {
         Assert.SkipUnless(TestDevice.IsCuda && GuardedTensor.IsAligned, "the kernel is a GPU's, and of aligned tensors");
-        using var problem = new Problem(DType.BF16, 7700, 520, [8, rank], gap: 0);
-        problem.Run(7700, withCopy: true);
+        using var problem = new Problem(DType.BF16, 4300, 520, [8, rank], gap: 0);
+        problem.Run(4300, withCopy: true);
         byte[] all = problem.S(40);
         foreach (int rows in new[] { 40, 4300 })
         {

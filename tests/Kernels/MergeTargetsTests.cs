@@ -136,8 +136,11 @@ public sealed class MergeTargetsTests
         using MergeCorrections corrections = Merge.ApplyExact(targets);
         Assert.Equal(2, corrections.Elements);
         Assert.Equal([1, 0, 2, -3, 0, 5], w.ToDoubles());
+        byte[] merged = w.ToBytes();
         Merge.Undo(targets, corrections);
         Assert.Equal(before, w.ToBytes());
+        Merge.Apply(targets);
+        Assert.Equal(merged, w.ToBytes());
         Assert.All([w, other, flat, thin], t => t.AssertGuards());
     }
 

@@ -21,7 +21,7 @@ public sealed unsafe class CudaBlas
     private const int Proposals = 8;
     private const long SmallFlops = 100_000_000;
 
-    // Of a burst that times a candidate: about 1.5 ms on an H100.
+    // Of a burst that times a candidate: about 1.5 ms on an H100, or as many launches if that is less.
     private const long BurstFlops = 1_000_000_000_000;
     private const int MostBurst = 8;
 
@@ -159,7 +159,8 @@ public sealed unsafe class CudaBlas
     }
 
     // Times every candidate on the real operands, whose numbers decide what power a product takes, in bursts, in which the GPU comes
-    // to the clock that this power leaves it, and into the real result, which is written again afterwards. A result that is added to (c is 0 then) is replaced by scratch memory.
+    // to the clock that this power leaves it, and into the real result, which is written again afterwards. A result that is added to
+    // (c is 0 then) is replaced by scratch memory.
     private (GemmAlgorithm Algorithm, double Microseconds)? Fastest(
         GemmPlan plan, GemmCandidate[] candidates, nint a, nint b, nint c, nint operand)
     {

@@ -12,8 +12,8 @@ public static partial class LowRank
     /// <summary>
     /// y = silu(gate)·up (see <see cref="SwiGlu.Forward"/>, whose bits it has) and S = scale·y·Aᵀ of a stack that reads y, as
     /// <see cref="Down"/> forms it from y as it is rounded. On a GPU one pass for bf16 and f16 and borders up to 32 columns,
-    /// where addresses and strides are multiples of 16 bytes, with S added up in another order than by
-    /// <see cref="Down"/>; else those two.
+    /// where addresses and strides are multiples of 16 bytes, with S in another order where
+    /// <see cref="Down"/> goes by products; else those two.
     /// </summary>
     /// <param name="gate">[M, K], any row stride; the weight's dtype, as all others.</param>
     /// <param name="up">[M, K], any row stride.</param>

@@ -10,8 +10,8 @@ namespace Engine.Kernels;
 internal static partial class LowRankCuda
 {
     // Up to these the kernel takes less than the library's product and a copy of S: 9.8 instead of 9.1 + 5.9 µs at K 1024, rank 16,
-    // 28 instead of 25.7 + 5.9 at K 4096, 52 instead of 47 + 5.9 at K 8192; at rank 48 and K 2048 19.5 instead of 15 + 5.9 (8192
-    // rows, H100, 2026-11-27).
+    // 28 instead of 25.7 + 5.9 at K 4096 (8192 rows, H100, 2026-11-27). Beyond them it gains little, 52 against 52.9 at K 8192 and
+    // 19.5 against 20.9 at rank 48 and K 2048, and loses more where there is no copy.
     private const int MostDownColumns = 4096;
     private const int MostDownWidth = 32;
 

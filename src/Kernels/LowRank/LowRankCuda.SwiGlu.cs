@@ -57,7 +57,8 @@ internal static partial class LowRankCuda
                 Columns = weight.Inputs,
                 To = Target(weight, s, copy),
             },
-            new KernelWork((3 * gate.ByteLength) + down.ByteLength + s.ByteLength + (copy?.ByteLength ?? 0), gate.Elements * ((2L * width) + 6)));
+            new KernelWork(
+                (3 * gate.ByteLength) + down.ByteLength + s.ByteLength + (copy?.ByteLength ?? 0), gate.Elements * ((2L * width) + 6)));
         CopyUnaligned(s, copy);
         return true;
     }
