@@ -22,7 +22,6 @@ public sealed class LowRankKernelsTests
         using Tensor frozen = Tensor.Zeros([8, inputs], DType.BF16, _device);
         using BorderedWeight weight = BorderedWeight.Create([frozen], [rank], transposed: false);
         using Tensor x = Tensor.EmptyBordered([rows, inputs], weight.Border, DType.BF16, _device);
-        x.Clear();
         using Tensor s = x.BorderColumns(weight.Width);
         using var profiler = new CudaProfiler(_device);
         LowRank.Down(x, weight, s);
