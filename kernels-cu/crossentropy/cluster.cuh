@@ -247,7 +247,7 @@ template <int C, int Threads> __device__ __forceinline__ RunningSum join_cluster
     return all;
 }
 
-// p.kept: packs of a part, in whole lines. The grid has C blocks a row.
+// p.kept: packs of a part, eight or a multiple. The grid has C blocks a row.
 template <typename T, int C, int Threads = ClusterThreads>
 __device__ __forceinline__ void cluster_row(const CrossEntropyParams& p) {
     // This block is there; before it has waited for the others it leaves their memory alone. Here, where no copies are on their

@@ -20,7 +20,8 @@
 //   v3 there 70% stay in a multiprocessor, and the rest of all blocks' rows, 20 MB, has room in the L2 cache: 71% where v2 has 63%
 //   (H200, 2026-11-27), and in place in a training step 57% for 1024 × 128256, 73% for 1664 × 50257, bf16, where one block's
 //   phases leave a multiprocessor idle; v4 crossentropy_cluster: 1024 × 128256 in 190 µs, 97% of copy, v3 221; 1664 × 50257 in 121
-//   (97%), v3 124; parts then began at whole lines of 128 bytes (H100, 2026-11-27)
+//   (97%), v3 124 (old and new side by side in a harness, H100, 2026-11-27); engine bench op: 95% for 2048 × 128256 (b8db937,
+//   H100). Parts then began at whole lines of 128 bytes
 #include "softmax.cuh"
 // The host's pass declares what the device's has.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900

@@ -11,7 +11,8 @@
 // Numerics: deterministic; S is added up by warps, scaled, added in their order and rounded once, with the same bits for either
 //   RowTiles and as lowrank_swiglu_down's.  Aliasing: S may lie between the rows of X
 // Versions: v1 9.8 µs at 8192×1024, 15.6 at 8192×2048 (71% of copy), 28 at 8192×4096, rank 16, with the copy. The library's product
-//   takes 9.1, 14.8 and 25.7, a launch that copies S 5.9 more (in a graph, H100, 2026-11-27). Blocks of 64 rows for ranks up to 64
+//   takes 9.1, 14.8 and 25.7, a launch that copies S 5.9 more (a harness that replays a graph, H100, 2026-11-27); engine bench
+//   op: 30.3 µs at 8192×4096, 74% of copy (b8db937, H100). Blocks of 64 rows for ranks up to 64
 //   took 19 to 22 µs at 8192×2048 and are gone.
 #pragma once
 #include "../common/memory.cuh"
@@ -20,7 +21,7 @@
 struct LowRankDownParams {
     const void* x;
     const void* a;
-    int x_stride, a_stride;  // bytes, of 64 rows an int too
+    int x_stride, a_stride;  // bytes; of a block's rows they fit an int too
     int columns;
     LowRankDownTarget to;
 };

@@ -20,7 +20,8 @@
 // Versions: v1 a launch a matrix, 4 × 8 elements a thread; v2 one launch, a block a tile: apply 59% of the copy rate at rank 16
 //   (32 × 4096², H200, as all here but v4's and v5's H100; 2026-11-27); v3 apply walks over the tiles: 67%; v4 tensor cores, a block
 //   a tile: 79%; v5 tensor cores, apply walks over the tiles: 72%; v6 v4 with a third block for a slice: 79%, and 69% for Llama 8B's
-//   matrices; v7 strips for a slice: 83% and 82% (3.5 TB/s), a single 4096² 25.5 µs instead of 31
+//   matrices; v7 strips for a slice: 83% and 82% (3.5 TB/s), a single 4096² 25.5 µs instead of 31. v6 and v7 side by side in a
+//   harness; lora_bench.py: 73% and 83% for 8192×28672 (aab7228 and 2f00308, H100)
 #include "apply.cuh"
 #include "report.cuh"
 

@@ -33,7 +33,7 @@ internal static class CrossEntropyCuda
     private static readonly (int Blocks, long PartBytes, KernelFamily<ForwardParams> Kernel)[] s_clusters =
     [
         (2, 55 << 10, new("crossentropy", "crossentropy_cluster2")),
-        (4, 76288, new("crossentropy", "crossentropy_cluster4")),
+        (4, (76 << 10) - 1536, new("crossentropy", "crossentropy_cluster4")),
         (8, 226 << 10, new("crossentropy", "crossentropy_cluster8")),
     ];
 
