@@ -7,23 +7,23 @@
 #include "lowrank_swiglu_down.cuh"
 #include "lowrank_write.cuh"
 
-#define LOWRANK_GRAD(name, tiles, rank, down, blocks)                                                                     \
+#define LOWRANK_GRAD(name, tiles, rank, down)                                                                             \
     ENGINE_PARAMS(name##rank, LowRankGradParams)                                                                          \
-    extern "C" __global__ void __launch_bounds__(GradThreads, blocks) name##rank##_bf16(const LowRankGradParams p) {      \
+    extern "C" __global__ void __launch_bounds__(GradThreads, 1) name##rank##_bf16(const LowRankGradParams p) {           \
         lowrank_grad<bf16, tiles, down>(p);                                                                               \
     }                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(GradThreads, blocks) name##rank##_f16(const LowRankGradParams p) {       \
+    extern "C" __global__ void __launch_bounds__(GradThreads, 1) name##rank##_f16(const LowRankGradParams p) {            \
         lowrank_grad<f16, tiles, down>(p);                                                                                \
     }
 
-LOWRANK_GRAD(lowrank_grad_y_r, 1, 8, true, 2)
-LOWRANK_GRAD(lowrank_grad_y_r, 2, 16, true, 2)
-LOWRANK_GRAD(lowrank_grad_y_r, 4, 32, true, 2)
-LOWRANK_GRAD(lowrank_grad_x_r, 1, 8, false, 2)
-LOWRANK_GRAD(lowrank_grad_x_r, 2, 16, false, 2)
-LOWRANK_GRAD(lowrank_grad_x_r, 4, 32, false, 2)
-LOWRANK_GRAD(lowrank_grad_x_r, 6, 48, false, 2)
-LOWRANK_GRAD(lowrank_grad_x_r, 8, 64, false, 2)
+LOWRANK_GRAD(lowrank_grad_y_r, 1, 8, true)
+LOWRANK_GRAD(lowrank_grad_y_r, 2, 16, true)
+LOWRANK_GRAD(lowrank_grad_y_r, 4, 32, true)
+LOWRANK_GRAD(lowrank_grad_x_r, 1, 8, false)
+LOWRANK_GRAD(lowrank_grad_x_r, 2, 16, false)
+LOWRANK_GRAD(lowrank_grad_x_r, 4, 32, false)
+LOWRANK_GRAD(lowrank_grad_x_r, 6, 48, false)
+LOWRANK_GRAD(lowrank_grad_x_r, 8, 64, false)
 
 #define LOWRANK_SWIGLU(tiles, rank, blocks)                                                                              \
     ENGINE_PARAMS(lowrank_swiglu_bwd_r##rank, LowRankSwiGluParams)                                                        \

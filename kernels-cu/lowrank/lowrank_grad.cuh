@@ -4,13 +4,15 @@
 //   8·Tiles a linear
 // Dtypes: bf16 | f16, f32 sums.  Arch: sm_80+
 // Bytes: Z once.  Flops: 2·M·C·r for each of the two results.  Bound: memory, target >= 80% of copy bandwidth
-// Algorithm: a block owns 128·Groups columns of one linear and a range of rows, 64 at a time; tiles of 64 × 128 arrive by
-//   cp.async in a ring of 4 and are used twice: transposed (8 warps of 16 columns, sums over all rows stay in registers) and as
-//   they are (4 × 16 rows, the warps' halves split the columns). Sums over row blocks (gradients) and over column blocks (dS) are
-//   lowrank_sum's, which has the whole GPU for them.
+// Algorithm: a block of 8 warps, one a multiprocessor, owns 128·Groups columns of one linear and a range of rows, 64 at a time;
+//   tiles of 64 × 128 arrive by cp.async in a ring and are used twice: transposed (for dB a warp takes 16 columns, for dA alone 32
+//   columns and half of the rows; sums over all rows stay in registers) and as they are (4 × 16 rows, the warps' halves split the
+//   columns). F's operands are read from shared memory once for the tiles of the same rows, U's once for all. Sums over row blocks
+//   (gradients) and over column blocks (dS) are lowrank_sum's, which has the whole GPU for them.
 // Numerics: deterministic: blocks depend on shapes alone
 // Versions: v1, dS added up by the block that came last to 64 rows: 33% of copy at 8192×4096, r 16 (H200, 2026-11-27)
 //   v2 with lowrank_sum: grad_y 51% at 8192×4096 and 66% at 8192×14336, grad_x 61% and 82%; the sums' launch included
+//   v3 factors in registers, one larger block a multiprocessor: half the partial sums of gradients
 #pragma once
 #include "params.cuh"
 
@@ -30,17 +32,19 @@ struct LowRankGradParams {
     LowRankStack stack;
 };
 
-constexpr int GradThreads = 256, GradRows = 64, GradColumns = 128, GradStages = 4;
+constexpr int GradThreads = 256, GradRows = 64, GradColumns = 128, GradTile = GradRows * GradColumns;
+constexpr int GradStages = 5;  // tiles in the ring; six would leave GPUs with 99 KB a block without rank 16
 
-// Groups of 128 columns a block keeps sums of, 32 registers a thread at most. Where dS is formed too, near-square blocks leave the
-// fewest partial sums; for gradients alone narrow ones do.
-template <int Tiles, bool Down> constexpr int GradGroups = !Down ? 1 : Tiles <= 2 ? 4 : Tiles == 4 ? 2 : 1;
+// Groups of 128 columns of a block, whose part of U its warps keep in up to 64 registers a thread and their sums in up to 32. Where
+// dS is formed too, near-square blocks leave the fewest partial sums; for gradients alone narrow ones do.
+template <int Tiles, bool Down> constexpr int GradGroups = !Down ? 1 : Tiles <= 2 ? 4 : 2;
 
-// Shared memory: ring of Z, ring of F, the block's part of U, halves of dS.
+// Ring of F: what is being read and what the tiles on their way belong to.
+template <int Tiles, bool Down> constexpr int GradFactors = (GradStages + GradGroups<Tiles, Down> - 2) / GradGroups<Tiles, Down> + 1;
+
+// Shared memory: ring of Z, ring of F, halves of dS.
 template <int Tiles, bool Down> constexpr int GradSharedBytes =
-    2 * (GradStages * GradRows * GradColumns + (GradStages + 1) * GradRows * Tiles * 8 +
-         (Down ? GradGroups<Tiles, Down> * GradColumns * Tiles * 8 : 0)) +
-    (Down ? 4 * GradRows * Tiles * 8 : 0);
+    2 * (GradStages * GradTile + GradFactors<Tiles, Down> * GradRows * Tiles * 8) + (Down ? 4 * GradRows * Tiles * 8 : 0);
 
 // Rows of 8·Tiles elements for transposed reads: 16-byte pieces moved by the row where that avoids conflicts.
 template <int Tiles> __device__ __forceinline__ int factor_offset(int row, int tile) {
@@ -49,12 +53,39 @@ template <int Tiles> __device__ __forceinline__ int factor_offset(int row, int t
     return row * (Tiles * 8) + (tile ^ ((row >> Shift) & Mask)) * 8;
 }
 
-template <typename T, int Tiles, bool Down> __device__ void lowrank_grad(const LowRankGradParams& p) {
+// The operands b that 16·Steps rows of a factor are for mma, by steps of 16 rows and tiles of 8 columns.
+template <int Tiles, int Steps, typename T>
+__device__ __forceinline__ void load_factors(uint32_t (&b)[Steps][Tiles][2], const T* factor, int row) {
+    static_assert(Tiles == 1 ? Steps % 2 == 0 : Tiles % 2 == 0, "four matrices a load");
+    int lane = threadIdx.x & 31;
+    if constexpr (Tiles == 1) {
+#pragma unroll
+        for (int k = 0; k < Steps; k += 2) {
+            uint32_t r[4];
+            load_matrices_transposed(r, shared_address(factor + factor_offset<Tiles>(row + k * 16 + lane, 0)));
+            b[k][0][0] = r[0], b[k][0][1] = r[1], b[k + 1][0][0] = r[2], b[k + 1][0][1] = r[3];
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < Steps; k++)
+#pragma unroll
+            for (int n = 0; n < Tiles; n += 2) {
+                uint32_t r[4];
+                int from = factor_offset<Tiles>(row + k * 16 + (lane & 15), n + (lane >> 4));
+                load_matrices_transposed(r, shared_address(factor + from));
+                b[k][n][0] = r[0], b[k][n][1] = r[1], b[k][n + 1][0] = r[2], b[k][n + 1][1] = r[3];
+            }
+    }
+}
+
+template <typename T, int Tiles, bool Down> __device__ __forceinline__ void lowrank_grad(const LowRankGradParams& p) {
     constexpr int R = Tiles * 8, Groups = GradGroups<Tiles, Down>, Block = Groups * GradColumns;
+    constexpr int Factors = GradFactors<Tiles, Down>, Lines = GradRows * GradColumns / 8 / GradThreads;
+    // In the product over rows a warp takes 16·Parts columns and 16·Steps rows of a tile.
+    constexpr int Parts = Down ? 1 : 2, Steps = GradRows / 16 / Parts;
     T* ring = dynamic_shared<T>();
-    T* factors = ring + GradStages * GradRows * GradColumns;
-    T* up = factors + (GradStages + 1) * GradRows * R;
-    float* halves = (float*)(up + Block * R);
+    T* factors = ring + GradStages * GradTile;
+    float2* halves = (float2*)(factors + Factors * GradRows * R);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 
     int column_block = blockIdx.x % p.column_blocks, row_block = blockIdx.x / p.column_blocks;
@@ -65,133 +96,168 @@ template <typename T, int Tiles, bool Down> __device__ void lowrank_grad(const L
     int own_block = column_block - linear.block;
     int first = linear.begin + own_block * Block, columns = min(Block, linear.end - first);
     long long row0 = (long long)row_block * p.row_groups * GradRows;
-    int groups = (int)min((long long)p.row_groups, (p.rows - row0 + GradRows - 1) / GradRows);
-    int tiles = groups * Groups;
+    int rows = (int)min((long long)p.row_groups * GradRows, p.rows - row0), groups = (rows + GradRows - 1) / GradRows;
 
-    const T* z = (const T*)p.z + first;
-    const T* f = (const T*)p.f + linear.at;
-    auto load = [&](int i) {
-        if (i < tiles) {
-            int o = i / Groups, group = i % Groups;
-            long long row1 = row0 + o * GradRows;
-            T* tile = ring + i % GradStages * (GradRows * GradColumns);
-            int piece = (threadIdx.x & 15) * 8, column = group * GradColumns + piece;
+    // A thread copies a piece of every 16th row. Where the rows of a group are and whether they exist is found at its first tile.
+    int piece = (threadIdx.x & 15) * 8, line = threadIdx.x >> 4;
+    const T* z = (const T*)p.z + first + piece + (row0 + line) * p.z_stride;
+    const T* f = (const T*)p.f + linear.at + row0 * p.f_stride;
+    const T* lines[Lines];
+    bool exists[Lines];
+    auto load = [&](int o, int q, int stage) {
+        if (o < groups) {
+            if (q == 0)
 #pragma unroll
-            for (int n = 0; n < GradRows; n += GradThreads / 16) {
-                int row = n + threadIdx.x / 16;
-                copy_async_16(
-                    tile + tile_offset<GradColumns>(row, piece), z + (row1 + row) * p.z_stride + column,
-                    row1 + row < p.rows && column < columns);
-            }
-            if (group == 0) {
-                T* factor = factors + o % (GradStages + 1) * (GradRows * R);
-                for (int n = threadIdx.x; n < GradRows * Tiles; n += GradThreads) {
-                    int row = n / Tiles, c = n % Tiles;
-                    copy_async_16(
-                        factor + factor_offset<Tiles>(row, c), f + (row1 + row) * p.f_stride + c * 8,
-                        row1 + row < p.rows && c * 8 < linear.width);
+                for (int n = 0; n < Lines; n++) {
+                    lines[n] = z + (long long)(o * GradRows + n * 16) * p.z_stride;
+                    exists[n] = o * GradRows + n * 16 + line < rows;
+                }
+            T* tile = ring + stage * GradTile;
+            bool inside = q * GradColumns + piece < columns;
+#pragma unroll
+            for (int n = 0; n < Lines; n++)
+                copy_async_16(tile + tile_offset<GradColumns>(n * 16 + line, piece), lines[n] + q * GradColumns, inside && exists[n]);
+            if (q == 0) {
+                T* factor = factors + o % Factors * (GradRows * R);
+#pragma unroll
+                for (int n = 0; n < GradRows * Tiles; n += GradThreads) {
+                    int row = (n + threadIdx.x) / Tiles, c = (n + threadIdx.x) % Tiles;
+                    if (row < GradRows)
+                        copy_async_16(
+                            factor + factor_offset<Tiles>(row, c), f + (long long)(o * GradRows + row) * p.f_stride + c * 8,
+                            o * GradRows + row < rows && c * 8 < linear.width);
                 }
             }
         }
         commit_copies();
     };
 
-    if (Down)
-        for (int n = threadIdx.x; n < Block * Tiles; n += GradThreads) {
-            int row = n / Tiles, c = n % Tiles;
+    float sum[Groups * Parts][Tiles][4], down[Tiles][4];
+    uint32_t factor[Steps][Tiles][2], ups[Groups][4][Tiles][2];
+#pragma unroll
+    for (int q = 0; q < Groups * Parts; q++)
+#pragma unroll
+        for (int n = 0; n < Tiles; n++) sum[q][n][0] = sum[q][n][1] = sum[q][n][2] = sum[q][n][3] = 0;
+    // U follows the first tile, through the last stage, whose own first tile is asked for when U is in registers.
+    load(0, 0, 0);
+    T* up = ring + (GradStages - 1) * GradTile;
+    if constexpr (Down) {
+        static_assert(Block * R <= GradTile && Block * Tiles % GradThreads == 0, "U fits a stage, in whole steps");
+#pragma unroll
+        for (int n = 0; n < Block * Tiles; n += GradThreads) {
+            int row = (n + threadIdx.x) / Tiles, c = (n + threadIdx.x) % Tiles;
             copy_async_16(
                 up + factor_offset<Tiles>(row, c), (const T*)p.u + (long long)(first + row) * p.u_stride + linear.at + c * 8,
                 row < columns && c * 8 < linear.width);
         }
-    float sum[Groups][Tiles][4], down[Tiles][4];
+        commit_copies();
+    }
 #pragma unroll
-    for (int q = 0; q < Groups; q++)
-#pragma unroll
-        for (int n = 0; n < Tiles; n++) sum[q][n][0] = sum[q][n][1] = sum[q][n][2] = sum[q][n][3] = 0;
-#pragma unroll
-    for (int i = 0; i < GradStages - 1; i++) load(i);
+    for (int i = 1; i < GradStages - 1; i++) load(i / Groups, i % Groups, i);
 
-    int t = (lane & 3) * 2, g = lane >> 2;
+    int t = (lane & 3) * 2, g = lane >> 2, strip = warp & 3, side = warp >> 2;
+    if constexpr (Down) {
+        wait_for_groups<GradStages - 2>();
+        __syncthreads();
+#pragma unroll
+        for (int q = 0; q < Groups; q++) load_factors(ups[q], up, q * GradColumns + side * 64);
+    }
+
+    // dS of a row group: either half of the warps finishes 8 of 16 rows with what the other left for it.
+    auto finish = [&](int o) {
+        float* mine = p.down_partial + (((long long)row_block * p.row_groups + o) * p.column_blocks + column_block) * (GradRows * R);
+#pragma unroll
+        for (int n = 0; n < Tiles; n++) {
+            float2 other = halves[((strip * Tiles + n) * 2 + side) * 32 + lane];
+            float x = side ? down[n][2] : down[n][0], y = side ? down[n][3] : down[n][1];
+            *(float2*)(mine + (strip * 16 + side * 8 + g) * R + n * 8 + t) = make_float2(x + other.x, y + other.y);
+        }
+    };
+
+    int own = Down ? warp * 16 : strip * 32, from = Down ? 0 : side * 32;
+    int stage = 0, next = GradStages - 1;
     for (int o = 0; o < groups; o++) {
 #pragma unroll
-        for (int n = 0; n < Tiles; n++) down[n][0] = down[n][1] = down[n][2] = down[n][3] = 0;
-#pragma unroll
         for (int q = 0; q < Groups; q++) {
-            int i = o * Groups + q;
             wait_for_groups<GradStages - 2>();
             __syncthreads();
-            load(i + GradStages - 1);
-            const T* tile = ring + i % GradStages * (GradRows * GradColumns);
-            const T* factor = factors + o % (GradStages + 1) * (GradRows * R);
+            constexpr int Ahead = GradStages - 1;
+            load(o + (q + Ahead) / Groups, (q + Ahead) % Groups, next);
+            if (q == 0) {
+                load_factors(factor, factors + o % Factors * (GradRows * R), from);
+                if constexpr (Down) {
+                    if (o > 0) finish(o - 1);
 #pragma unroll
-            for (int k = 0; k < GradRows; k += 16) {
-                uint32_t a[4];
-                int row = k + (lane & 7) + (lane >> 4) * 8, column = warp * 16 + ((lane >> 3) & 1) * 8;
-                load_matrices_transposed(a, shared_address(tile + tile_offset<GradColumns>(row, column)));
-#pragma unroll
-                for (int n = 0; n < Tiles; n += 2) {
-                    uint32_t b[4];
-                    int c = n + (n + 1 < Tiles ? lane >> 4 : 0);
-                    load_matrices_transposed(b, shared_address(factor + factor_offset<Tiles>(k + (lane & 15), c)));
-                    mma<T>(sum[q][n], a, b[0], b[1]);
-                    if (n + 1 < Tiles) mma<T>(sum[q][n + 1], a, b[2], b[3]);
+                    for (int n = 0; n < Tiles; n++) down[n][0] = down[n][1] = down[n][2] = down[n][3] = 0;
                 }
             }
-            if constexpr (Down) {
-                int half = (warp >> 2) * 64;
+            const T* tile = ring + stage * GradTile;
 #pragma unroll
-                for (int k = 0; k < 64; k += 16) {
+            for (int k = 0; k < Steps; k++)
+#pragma unroll
+                for (int m = 0; m < Parts; m++) {
                     uint32_t a[4];
-                    int row = (warp & 3) * 16 + (lane & 15), column = half + k + (lane >> 4) * 8;
+                    int row = from + k * 16 + (lane & 7) + (lane >> 4) * 8, column = own + m * 16 + ((lane >> 3) & 1) * 8;
+                    load_matrices_transposed(a, shared_address(tile + tile_offset<GradColumns>(row, column)));
+#pragma unroll
+                    for (int n = 0; n < Tiles; n++) mma<T>(sum[q * Parts + m][n], a, factor[k][n][0], factor[k][n][1]);
+                }
+            if constexpr (Down) {
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    uint32_t a[4];
+                    int row = strip * 16 + (lane & 15), column = side * 64 + k * 16 + (lane >> 4) * 8;
                     load_matrices(a, shared_address(tile + tile_offset<GradColumns>(row, column)));
 #pragma unroll
-                    for (int n = 0; n < Tiles; n += 2) {
-                        uint32_t b[4];
-                        int c = n + (n + 1 < Tiles ? lane >> 4 : 0);
-                        load_matrices_transposed(
-                            b, shared_address(up + factor_offset<Tiles>(q * GradColumns + half + k + (lane & 15), c)));
-                        mma<T>(down[n], a, b[0], b[1]);
-                        if (n + 1 < Tiles) mma<T>(down[n + 1], a, b[2], b[3]);
-                    }
+                    for (int n = 0; n < Tiles; n++) mma<T>(down[n], a, ups[q][k][n][0], ups[q][k][n][1]);
                 }
             }
+            next = stage;
+            stage = stage + 1 == GradStages ? 0 : stage + 1;
         }
+        // Read after the next barrier, and not written again before the one after it.
         if constexpr (Down) {
-            long long row_group = (long long)row_block * p.row_groups + o;
-            float* mine = p.down_partial + (row_group * p.column_blocks + column_block) * (GradRows * R);
-            // The second half of the warps hands its sums over; halves is free again: the loop's barriers lie between.
-            if (warp >= 4)
+            static_assert(Groups >= 2, "a barrier between finish and these writes");
 #pragma unroll
-                for (int n = 0; n < Tiles; n++)
-#pragma unroll
-                    for (int h = 0; h < 2; h++)
-                        *(float2*)(halves + ((warp & 3) * 16 + g + h * 8) * R + n * 8 + t) =
-                            make_float2(down[n][2 * h], down[n][2 * h + 1]);
-            __syncthreads();
-            if (warp < 4)
-#pragma unroll
-                for (int n = 0; n < Tiles; n++)
-#pragma unroll
-                    for (int h = 0; h < 2; h++) {
-                        int at = (warp * 16 + g + h * 8) * R + n * 8 + t;
-                        float2 other = *(const float2*)(halves + at);
-                        *(float2*)(mine + at) = make_float2(down[n][2 * h] + other.x, down[n][2 * h + 1] + other.y);
-                    }
+            for (int n = 0; n < Tiles; n++)
+                halves[((strip * Tiles + n) * 2 + 1 - side) * 32 + lane] =
+                    make_float2(side ? down[n][0] : down[n][2], side ? down[n][1] : down[n][3]);
         }
     }
     wait_for_copies();
+    __syncthreads();
+    if constexpr (Down) finish(groups - 1);
 
     if (!linear.gradient) return;
     float* partial = p.partial + row_block * p.partial_stride + linear.partial;
     int extent = linear.end - linear.begin;
+    if constexpr (Down) {
 #pragma unroll
-    for (int q = 0; q < Groups; q++)
+        for (int q = 0; q < Groups; q++)
+#pragma unroll
+            for (int n = 0; n < Tiles; n++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    int column = own_block * Block + q * GradColumns + own + g + h * 8, j = n * 8 + t;
+                    if (column < extent && j < linear.width)
+                        *(float2*)(partial + (long long)column * linear.width + j) = make_float2(sum[q][n][2 * h], sum[q][n][2 * h + 1]);
+                }
+    } else {
+        // Either half of the warps, which had half of the rows, finishes 16 of the 32 columns.
+        float* others = (float*)ring + lane;
+#pragma unroll
+        for (int n = 0; n < Tiles; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) others[((strip * 2 + 1 - side) * Tiles * 4 + n * 4 + e) * 32] = side ? sum[0][n][e] : sum[1][n][e];
+        __syncthreads();
 #pragma unroll
         for (int n = 0; n < Tiles; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                int column = own_block * Block + q * GradColumns + warp * 16 + g + (e >> 1) * 8, j = n * 8 + t + (e & 1);
+                int column = own_block * Block + own + side * 16 + g + (e >> 1) * 8, j = n * 8 + t + (e & 1);
+                float other = others[((strip * 2 + side) * Tiles * 4 + n * 4 + e) * 32];
                 if (column < extent && j < linear.width)
-                    partial[Down ? (long long)column * linear.width + j : (long long)j * extent + column] = sum[q][n][e];
+                    partial[(long long)j * extent + column] = (side ? sum[1][n][e] : sum[0][n][e]) + other;
             }
+    }
 }

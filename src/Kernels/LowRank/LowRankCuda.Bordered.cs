@@ -15,10 +15,14 @@ internal static partial class LowRankCuda
     private const int MostWidth = 64;
     private const int GroupRows = 64;
     private const int GradientColumns = 128;
+    private const int GradientStages = 5;
     private const int MostLinears = 4;
 
-    // Blocks that a launch aims at: two a multiprocessor of today's GPUs. A constant, so that a sum has the same bits on every GPU.
-    private const int GradientBlocks = 264;
+    // Blocks that run at once: one a multiprocessor of today's GPUs. A constant, so that a sum has the same bits on every GPU.
+    private const int GradientBlocks = 132;
+
+    // What a wave of blocks costs before and after its tiles, in tiles, the partial sums it leaves included.
+    private const int GradientWaveTiles = 6;
 
     // Of dS where sums over rows are formed too, all of which each thread that adds up dA reads.
     private const int DownBlocksWithSums = 64;
@@ -103,7 +107,7 @@ internal static partial class LowRankCuda
         int width = Kernel(s_yWidths, most);
         int index = Array.IndexOf(s_yWidths, width);
         Placement placed = Placed(StackOf(weight, dB), GradientColumns * Groups(width));
-        int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks);
+        int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks, Groups(width));
         int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
         using Tensor partial = Tensor.Empty([rowBlocks, checked((int)placed.Elements)], DType.F32, dy.Device);
         using Tensor downPartial = Tensor.Empty([checked((int)rowGroups), placed.Blocks * GroupRows * width], DType.F32, dy.Device);
@@ -172,7 +176,7 @@ internal static partial class LowRankCuda
         int rows = z.Shape[0];
         int index = Array.IndexOf(s_xWidths, Kernel(s_xWidths, most));
         long rowGroups = CudaLaunch.CeilDiv(rows, GroupRows);
-        int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks);
+        int groupsPerBlock = RowGroupsPerBlock(rowGroups, placed.Blocks, tiles: 1);
         int rowBlocks = (int)CudaLaunch.CeilDiv(rowGroups, groupsPerBlock);
         using Tensor partial = Tensor.Empty([rowBlocks, checked((int)placed.Elements)], DType.F32, z.Device);
         s_gradX[index].Launch(
@@ -289,9 +293,25 @@ internal static partial class LowRankCuda
     private static bool AllPlain(IReadOnlyList<Tensor?> gradients) =>
         gradients.All(static gradient => gradient is null || (gradient.DType == DType.F32 && gradient.IsContiguous));
 
-    // Rows of a block, in groups of 64, so that about as many blocks as wanted share the work.
-    private static int RowGroupsPerBlock(long rowGroups, int columnBlocks) =>
-        (int)CudaLaunch.CeilDiv(rowGroups, Math.Max(1, GradientBlocks / columnBlocks));
+    // Rows of a block, in groups of 64 that are so many tiles each: of up to four waves of blocks the cheapest. A multiprocessor
+    // works through its tiles a quarter faster than memory brings its share of them, so that a few may be idle.
+    private static int RowGroupsPerBlock(long rowGroups, int columnBlocks, int tiles)
+    {
+        (long best, long least) = (rowGroups, long.MaxValue);
+        for (int aim = 1; aim <= 4; aim++)
+        {
+            long groups = CudaLaunch.CeilDiv(rowGroups, Math.Max(1, aim * GradientBlocks / columnBlocks));
+            long waves = CudaLaunch.CeilDiv(CudaLaunch.CeilDiv(rowGroups, groups) * columnBlocks, GradientBlocks);
+            long memory = 5 * rowGroups * columnBlocks, work = 4 * waves * groups * GradientBlocks;
+            long cost = (Math.Max(memory, work) * tiles) + (5L * GradientBlocks * waves * GradientWaveTiles);
+            if (cost < least)
+            {
+                (best, least) = (groups, cost);
+            }
+        }
+
+        return (int)best;
+    }
 
     // The width that a kernel of this many columns was compiled for.
     private static int Kernel(int[] widths, int columns) => Array.Find(widths, w => w >= columns);
@@ -299,11 +319,12 @@ internal static partial class LowRankCuda
     private static bool HasShared(Tensor tensor, uint bytes) => bytes <= ((CudaDevice)tensor.Device).Context.SharedBytesPerBlock;
 
     // As GradGroups (with dS) and GradSharedBytes in kernels-cu/lowrank/lowrank_grad.cuh.
-    private static int Groups(int width) => width <= 16 ? 4 : width == 32 ? 2 : 1;
+    private static int Groups(int width) => width <= 16 ? 4 : 2;
 
     private static uint GradientShared(int width, bool withDown)
     {
-        int elements = (4 * GroupRows * GradientColumns) + (5 * GroupRows * width) + (withDown ? Groups(width) * GradientColumns * width : 0);
+        int factors = (int)CudaLaunch.CeilDiv(GradientStages - 1, withDown ? Groups(width) : 1) + 1;
+        int elements = (GradientStages * GroupRows * GradientColumns) + (factors * GroupRows * width);
         return (uint)((2 * elements) + (withDown ? sizeof(float) * GroupRows * width : 0));
     }
 }
