@@ -120,19 +120,19 @@ template <typename T> struct DeltaTile {
         return pieces + (thread - lane + 8 * t + (lane / 4 ^ 2 * t));
     }
 
-    // Begins to copy the thread's pieces to their slots, zeros where the matrix has none.
-    __device__ __forceinline__ void fetch(uint4* pieces) const {
+    // Begins to copy the thread's first pieces to their slots, zeros where the matrix has none.
+    template <int Count = DeltaPieces> __device__ __forceinline__ void fetch(uint4* pieces) const {
         uint4* own = slots(pieces);
         if (fast) {
 #pragma unroll
-            for (int i = 0; i < DeltaPieces; i++) {
+            for (int i = 0; i < Count; i++) {
                 bool exists = valid(i) > 0;
                 copy_async_16(own + i * DeltaThreads, exists ? at(i) : corner, exists);
             }
             return;
         }
 #pragma unroll 1
-        for (int i = 0; i < DeltaPieces; i++) {
+        for (int i = 0; i < Count; i++) {
             int count = valid(i);
             const U* from = at(i);
             U* to = (U*)(own + i * DeltaThreads);
@@ -163,10 +163,31 @@ __device__ __forceinline__ void delta_fetch(const DeltaFactors& f, int row, int 
         if (i + DeltaThreads <= count || i + thread < count) copy_async_16(to + Left + i, right + i, true);
 }
 
+// Adds the products of a unit of the right factor, the lane's columns 2·j and 2·j + 1, with units of the left one, four rows each.
+template <int Units, int N>
+__device__ __forceinline__ void delta_multiply_unit(
+    const uint4 (&left)[Units][3], const uint32_t (&right)[3][4], int j, float (&delta)[4 * Units][N]) {
+    constexpr int Parts[6][2] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
+    float even[Units][4] = {}, odd[Units][4] = {};
+#pragma unroll
+    for (int k = 0; k < 6; k++)
+#pragma unroll
+        for (int u = 0; u < Units; u++) {
+            const uint4& part = left[u][Parts[k][0]];
+            mma<bf16>(even[u], right[Parts[k][1]], part.x, part.y);
+            mma<bf16>(odd[u], right[Parts[k][1]], part.z, part.w);
+        }
+#pragma unroll
+    for (int i = 0; i < 4 * Units; i++) {
+        const int u = i / 4, c = i % 4, column = 2 * j + c / 2, row = 4 * u + c % 2 * 2;
+        delta[row][column] = __fadd_rn(delta[row][column], even[u][c]);
+        delta[row + 1][column] = __fadd_rn(delta[row + 1][column], odd[u][c]);
+    }
+}
+
 // Adds the product of a slice.
 template <typename T>
 __device__ __forceinline__ void delta_multiply(const uint4* factors, float (&delta)[DeltaPieces][DeltaTile<T>::N]) {
-    constexpr int Parts[6][2] = {{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}, {0, 0}};
     const int thread = hidden(threadIdx.x), warp = thread / 32;
     const uint4* left = factors + thread % 32 + warp / 2 * (2 * DeltaUnitQuads);
     const uint4* right = factors + thread % 32 + DeltaRows * DeltaItemQuads + warp % 2 * (DeltaTile<T>::N / 2 * DeltaUnitQuads);
@@ -181,22 +202,7 @@ __device__ __forceinline__ void delta_multiply(const uint4* factors, float (&del
             const uint4 v = right[j * DeltaUnitQuads + 32 * p];
             r[p][0] = v.x, r[p][1] = v.y, r[p][2] = v.z, r[p][3] = v.w;
         }
-        float even[2][4] = {}, odd[2][4] = {};
-#pragma unroll
-        for (int k = 0; k < 6; k++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const uint4& part = l[h][Parts[k][0]];
-                mma<bf16>(even[h], r[Parts[k][1]], part.x, part.y);
-                mma<bf16>(odd[h], r[Parts[k][1]], part.z, part.w);
-            }
-        // Of an mma's sums number c stands for its lane's column c / 2 and row c % 2.
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int h = i / 4, c = i % 4, column = 2 * j + c / 2, row = 4 * h + c % 2 * 2;
-            delta[row][column] = __fadd_rn(delta[row][column], even[h][c]);
-            delta[row + 1][column] = __fadd_rn(delta[row + 1][column], odd[h][c]);
-        }
+        delta_multiply_unit(l, r, j, delta);
     }
 }
 

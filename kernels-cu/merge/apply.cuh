@@ -10,16 +10,10 @@ template <typename T> __device__ __forceinline__ void apply_tile(const MergeMatr
     add_delta<T>(own, delta, 0, pieces);
 }
 
-template <bool OneSlice> __device__ __forceinline__ void apply(const MergeTable& table) {
+__device__ __forceinline__ void apply_tiles(const MergeTable& table) {
+    const MergeMatrix& m = matrix_of(table, blockIdx.x);
     uint4* shared = dynamic_shared<uint4>();
-    const int tile = blockIdx.x;
-    const MergeMatrix& m = matrix_of(table, tile);
-    auto run = [&](auto type) {
-        using T = decltype(type);
-        if constexpr (OneSlice) apply_strip<T>(m, tile - m.first_tile, shared);
-        else apply_tile<T>(m, tile, shared);
-    };
-    if (m.type == BF16) run(bf16());
-    else if (m.type == F16) run(f16());
-    else run(float());
+    if (m.type == BF16) apply_tile<bf16>(m, blockIdx.x, shared);
+    else if (m.type == F16) apply_tile<f16>(m, blockIdx.x, shared);
+    else apply_tile<float>(m, blockIdx.x, shared);
 }

@@ -33,6 +33,7 @@ struct MergeParams {
     unsigned long long* used;  // exact: bytes reserved, records; zeros before
     long long capacity;        // exact, undo: tiles whose segment ends after this have not been merged
     int rest;                  // exact: nonzero merges those, into segments that are long enough
+    int strips;                // apply_slice: of all matrices
 };
 
 // The sum of x over the threads before this one, and over all.
@@ -252,8 +253,10 @@ ENGINE_PARAMS(merge_exact, MergeParams)
 ENGINE_PARAMS(merge_undo, MergeParams)
 
 // Two blocks a multiprocessor: a thread holds its part of W and of Δ in registers, or of Δ and of the right factor.
-extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply_slice(const MergeParams p) { apply<true>(p.table); }
-extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply<false>(p.table); }
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply_slice(const MergeParams p) {
+    apply_strips(p.table, p.strips, dynamic_shared<uint4>());
+}
+extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_apply(const MergeParams p) { apply_tiles(p.table); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_exact(const MergeParams p) { merge<Exact>(p); }
 extern "C" __global__ void __launch_bounds__(DeltaThreads, 2) merge_undo(const MergeParams p) { merge<Undo>(p); }
 

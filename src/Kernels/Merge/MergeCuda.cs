@@ -6,7 +6,7 @@ using Engine.Tensors.Cuda;
 namespace Engine.Kernels;
 
 /// <summary>
-/// Merge on CUDA: all matrices in one launch, a block a tile. Whatever needs memory takes it before the first matrix is changed,
+/// Merge on CUDA: all matrices in one launch. Whatever needs memory takes it before the first matrix is changed,
 /// but for the records of an exact merge, whose length shows only then; see <see cref="ApplyExact"/>.
 /// </summary>
 internal static class MergeCuda
@@ -14,9 +14,12 @@ internal static class MergeCuda
     // A bf16 list takes 4 bytes for an element of 2 and 5 to 10% of the elements, an f32 list 6 bytes for 4.
     private const int PoolShare = 5;
 
-    // As in kernels-cu/merge/strip.cuh: bytes of a strip's row, and two stages of 32 rows with their part of the left factor.
+    // As in kernels-cu/merge/strip.cuh: bytes of a strip's row; a block's two entries of the table, the right factor of a strip (of
+    // 2-byte elements, which have the most columns) and three steps of 16 rows with their part of the left one.
     private const int StripBytes = 1024;
-    private const uint StripSharedBytes = 2 * 32 * (StripBytes + DeltaFactors.ItemBytes);
+    private const int StripBlocks = 2;
+    private const uint StripSharedBytes =
+        (2 * MergeTable.EntryBytes) + (StripBytes / 2 * DeltaFactors.ItemBytes) + (3 * 16 * (StripBytes + DeltaFactors.ItemBytes));
 
     // Segments take multiples of 16 bytes, and so does the pool: all of it is written.
     private const int SegmentUnit = 16;
@@ -35,11 +38,15 @@ internal static class MergeCuda
         bool oneSlice = HaveOneSlice(matrices);
         using var table = new MergeTable(
             "Merge.Apply", (CudaDevice)device, s_pack, matrices, oneSlice ? StripBytes : DeltaFactors.TileRowBytes);
-        table.Launch(
-            oneSlice ? s_applySlice : s_apply,
-            new MergeParams { Table = table.Parameters },
-            2 * table.MatrixBytes,
-            oneSlice ? StripSharedBytes : DeltaFactors.SharedBytes);
+        var parameters = new MergeParams { Table = table.Parameters, Strips = table.Tiles };
+        if (oneSlice)
+        {
+            table.LaunchResident(s_applySlice, parameters, 2 * table.MatrixBytes, StripBlocks, StripSharedBytes);
+        }
+        else
+        {
+            table.Launch(s_apply, parameters, 2 * table.MatrixBytes);
+        }
     }
 
     /// <summary>
@@ -182,6 +189,7 @@ internal static class MergeCuda
         public nint Used;
         public long Capacity;
         public int Rest;
+        public int Strips;
     }
 
     [StructLayout(LayoutKind.Sequential)]

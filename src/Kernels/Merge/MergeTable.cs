@@ -12,6 +12,9 @@ namespace Engine.Kernels;
 /// </summary>
 internal sealed class MergeTable : IDisposable
 {
+    /// <summary>Bytes of a matrix's entry.</summary>
+    internal const int EntryBytes = 80;
+
     private readonly CudaDevice _device;
     private readonly int _tileRowBytes;
     private readonly CudaDeviceVariable<byte> _memory;
@@ -113,16 +116,33 @@ internal sealed class MergeTable : IDisposable
     /// <param name="kernel">The kernel.</param>
     /// <param name="parameters">Its parameters.</param>
     /// <param name="bytes">What it moves beside the factors.</param>
+    public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes)
+        where T : unmanaged => Launch(kernel, Tiles, DeltaFactors.SharedBytes, parameters, bytes);
+
+    /// <summary>Queues a kernel whose blocks take the tiles in turn, as many as the GPU holds at once.</summary>
+    /// <param name="kernel">The kernel.</param>
+    /// <param name="parameters">Its parameters.</param>
+    /// <param name="bytes">What it moves beside the factors.</param>
+    /// <param name="blocksPerMultiprocessor">Blocks that a multiprocessor holds.</param>
     /// <param name="sharedBytes">Dynamic shared memory of a block.</param>
-    public void Launch<T>(KernelFamily<T> kernel, in T parameters, long bytes, uint sharedBytes = DeltaFactors.SharedBytes)
-        where T : unmanaged => kernel.Launch(
-            _device,
-            LaunchShape.Blocks(Tiles, DeltaFactors.Threads, sharedBytes),
+    public void LaunchResident<T>(
+        KernelFamily<T> kernel, in T parameters, long bytes, int blocksPerMultiprocessor, uint sharedBytes)
+        where T : unmanaged => Launch(
+            kernel,
+            Math.Min(Tiles, blocksPerMultiprocessor * _device.Context.Multiprocessors),
+            sharedBytes,
             parameters,
-            new KernelWork(bytes + FactorBytes, Flops));
+            bytes);
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
+
+    private void Launch<T>(KernelFamily<T> kernel, long blocks, uint sharedBytes, in T parameters, long bytes)
+        where T : unmanaged => kernel.Launch(
+            _device,
+            LaunchShape.Blocks(blocks, DeltaFactors.Threads, sharedBytes),
+            parameters,
+            new KernelWork(bytes + FactorBytes, Flops));
 
     private MatrixEntry Entry(string op, in MergeMatrix matrix, nint factors)
     {
