@@ -132,10 +132,7 @@ template <typename T, int D, int Rows, int Threads> struct PartLoader {
     __device__ __forceinline__ void load(uint32_t tile, int rows) {
         int left = inside ? rows - row : 0;
 #pragma unroll
-        for (int n = 0; n < Rows; n += Step) {
-            int bytes = n < left ? 16 : 0;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(tile + at + n * PartRowBytes), "l"(from + n * stride), "r"(bytes));
-        }
+        for (int n = 0; n < Rows; n += Step) copy_async<16>(tile + at + n * PartRowBytes, from + n * stride, n < left);
         from += Rows * stride;
     }
 };

@@ -47,13 +47,13 @@ template <typename T, int D, int Threads> struct QueryLoader {
         const uint32_t to = tiles + stage * 2 * TileBytes;
 #pragma unroll
         for (int r = 0; r < Queries; r += Step) {
-            copy_piece<16>(to + r * PartRowBytes, q + r * p.q_strides.row, r < mine);
-            copy_piece<16>(to + TileBytes + r * PartRowBytes, d_o + r * p.do_strides.row, r < mine);
+            copy_async<16>(to + r * PartRowBytes, q + r * p.q_strides.row, r < mine);
+            copy_async<16>(to + TileBytes + r * PartRowBytes, d_o + r * p.do_strides.row, r < mine);
         }
         if (threadIdx.x < Queries) {
             bool inside = (int)threadIdx.x < left;
-            copy_piece<8>(statistics + stage * Queries * 8, p.delta + 2 * (long long)fact, inside);
-            copy_piece<4>(first_keys + stage * Queries * 4, p.key_start + start, inside);
+            copy_async<8>(statistics + stage * Queries * 8, p.delta + 2 * (long long)fact, inside);
+            copy_async<4>(first_keys + stage * Queries * 4, p.key_start + start, inside);
         }
         if (++head < heads) {
             q += p.q_strides.head, d_o += p.do_strides.head, fact += p.shape.queries;
@@ -63,13 +63,6 @@ template <typename T, int D, int Threads> struct QueryLoader {
         q += Queries * p.q_strides.row - (heads - 1) * p.q_strides.head;
         d_o += Queries * p.do_strides.row - (heads - 1) * p.do_strides.head;
         fact += Queries - (heads - 1) * p.shape.queries;
-    }
-
-private:
-    template <int Bytes> static __device__ __forceinline__ void copy_piece(uint32_t to, const void* from, bool copy) {
-        int bytes = copy ? Bytes : 0;
-        if constexpr (Bytes == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(bytes));
-        else asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;\n" ::"r"(to), "l"(from), "r"(bytes), "n"(Bytes));
     }
 };
 
