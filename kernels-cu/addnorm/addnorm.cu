@@ -6,7 +6,7 @@
 // Algorithm: that of rmsnorm and layernorm, whose source it shares
 // Numerics: s is rounded before it is normalised: the bits are those of elementwise_add and then rmsnorm_fwd or layernorm_fwd,
 //   as long as these choose the same path for s.  Deterministic.  Aliasing: s may be x or d
-#include "../common/rownorm.cuh"
+#include "../common/rownorm_fwd.cuh"
 
 template <typename T> __device__ void rms(const RowNormForwardParams& p) { row_norm_forward<T, false, true>(p); }
 template <typename T> __device__ void layer(const RowNormForwardParams& p) { row_norm_forward<T, true, true>(p); }

@@ -28,9 +28,9 @@ __device__ __forceinline__ void load_queries(
     // Queries beyond the last are zeros with lse = 0: they add p·dO = 0 and p·(0 − 0)·q = 0.
     const float* statistics = p.delta + (((long long)b * n.heads + head) * n.queries + tile) * 2;
     for (int i = threadIdx.x; i < 2 * Queries; i += Threads)
-        copy_async_4(&stage.statistics[0][i], statistics + (i < 2 * rows ? i : 0), i < 2 * rows);
+        copy_async<4>(&stage.statistics[0][i], statistics + (i < 2 * rows ? i : 0), i < 2 * rows);
     const int* starts = p.key_start + (long long)b * n.queries + tile;
-    for (int i = threadIdx.x; i < Queries; i += Threads) copy_async_4(&stage.start[i], starts + (i < rows ? i : 0), i < rows);
+    for (int i = threadIdx.x; i < Queries; i += Threads) copy_async<4>(&stage.start[i], starts + (i < rows ? i : 0), i < rows);
 }
 
 // What a warp keeps of its keys: M tiles of 16, Gap rows apart. The two flags say which gradients it computes.

@@ -76,9 +76,7 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     T* stages = do_tile + Rows * TileStride<D>;
 
     const AttentionShape& n = p.shape;
-    TileOfHead place(blockIdx.x, n.batch, n.heads);
-    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
-    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    const auto [b, head, key_head, q0, rows] = QueriesOfHead<Rows>(n);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     load_tile<T, D, Rows, Threads>(q_tile, at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, rows, n);
     load_tile<T, D, Rows, Threads>(do_tile, at((const T*)p.d_o, p.do_strides, b, q0, head), p.do_strides.row, rows, n);

@@ -119,9 +119,7 @@ template <int D> __device__ __forceinline__ void attention_forward_f32(const Att
     float* scores = tile + Keys * FloatStride<D>;
 
     const AttentionShape& n = p.shape;
-    TileOfHead place(blockIdx.x, n.batch, n.heads);
-    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
-    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    const auto [b, head, key_head, q0, rows] = QueriesOfHead<Rows>(n);
     int column = threadIdx.x & 15, row = (threadIdx.x >> 4) * 4;
     const float* k = at((const float*)p.k, p.k_strides, b, 0, key_head);
     const float* v = at((const float*)p.v, p.v_strides, b, 0, key_head);
@@ -259,9 +257,7 @@ template <int D> __device__ __forceinline__ void attention_backward_q_f32(const 
     float* scores = v_tile + Keys * FloatStride<D>;
 
     const AttentionShape& n = p.shape;
-    TileOfHead place(blockIdx.x, n.batch, n.heads);
-    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
-    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    const auto [b, head, key_head, q0, rows] = QueriesOfHead<Rows>(n);
     int column = threadIdx.x & 15, row = (threadIdx.x >> 4) * 4;
     const float* k = at((const float*)p.k, p.k_strides, b, 0, key_head);
     const float* v = at((const float*)p.v, p.v_strides, b, 0, key_head);

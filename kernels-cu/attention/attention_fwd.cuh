@@ -94,10 +94,7 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward(c
     T* q_tile = stages + (Tiles::InRegisters ? 2 : 4) * KeyTile;
 
     const AttentionShape& n = p.shape;
-    TileOfHead place(blockIdx.x, n.batch, n.heads);
-    // The last queries see the most keys: their blocks come first.
-    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
-    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    const auto [b, head, key_head, q0, rows] = QueriesOfHead<Rows>(n);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     load_tile<T, D, Rows, Threads>(q_tile, at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, rows, n);
     const int* starts = p.key_start + (long long)b * n.queries + q0;

@@ -105,6 +105,21 @@ struct TileOfHead {
     }
 };
 
+// A block's tile of queries of one head. The last ones see the most keys: their blocks come first.
+template <int Rows> struct QueriesOfHead {
+    int b;
+    int head;
+    int key_head;
+    int first;
+    int rows;
+
+    __device__ __forceinline__ explicit QueriesOfHead(const AttentionShape& n) {
+        TileOfHead place(blockIdx.x, n.batch, n.heads);
+        first = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - first);
+        b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    }
+};
+
 // Keys that the queries [0, rows) of a tile see at most; all lanes of the warp call it. `starts` points at the tile's first.
 __device__ __forceinline__ int first_key(const int* starts, int rows) {
     int first = MostInt;

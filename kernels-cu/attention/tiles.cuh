@@ -35,13 +35,13 @@ template <typename T, int D, int Rows, int Threads> struct TileLoader {
                 int row = threadIdx.x / Chunks, c = threadIdx.x % Chunks * 8, left = c < columns ? rows - row : 0;
                 T* to = tile + row * TileStride<D> + c;
 #pragma unroll
-                for (int n = 0; n < Rows; n += Step, from += Step * stride) copy_async_16(to + n * TileStride<D>, from, n < left);
+                for (int n = 0; n < Rows; n += Step, from += Step * stride) copy_async<16>(to + n * TileStride<D>, from, n < left);
             } else {
 #pragma unroll
                 for (int n = 0; n < (Rows * Chunks + Threads - 1) / Threads; n++) {
                     int i = n * Threads + threadIdx.x, row = i / Chunks, c = i % Chunks * 8;
                     if (Rows * Chunks % Threads == 0 || i < Rows * Chunks)
-                        copy_async_16(tile + row * TileStride<D> + c, from + row * stride + c, row < rows && c < columns);
+                        copy_async<16>(tile + row * TileStride<D> + c, from + row * stride + c, row < rows && c < columns);
                 }
                 from += Rows * stride;
             }

@@ -1,14 +1,17 @@
 // Hopper's asynchronous tensor-core products (PTX ISA 8.0, "wgmma"), and tiles in shared memory as they read them.
 //
 // A tile of `Rows` rows is cut into parts of 64 columns, one after the other: rows of 128 bytes whose 16-byte pieces are
-// permuted by the row (piece ^ row & 7, "128-byte swizzle"). A tile begins at a multiple of 1024 bytes: dynamic shared memory does
-// as long as a kernel has no static shared memory, which would lie before it.
+// permuted by the row (piece ^ row & 7, "128-byte swizzle").
 //
 // Accumulators of a warpgroup: c[n][0..3] is block n of 8 columns in the layout of mma; its warp w has the rows 16·w on.
 #pragma once
 #include "tiles.cuh"
 
 constexpr int PartColumns = 64, PartRowBytes = 128;
+
+// The block's shared memory, its tiles first. They have to begin at multiples of 1024 bytes, and dynamic shared memory does as long
+// as the kernel has no static shared memory, which would lie before it: whatever else a kernel keeps goes behind its tiles.
+extern __shared__ __align__(1024) unsigned char wgmma_memory[];
 
 // A descriptor for rows of 128 bytes with that swizzle (bit 62), groups of 8 rows 1024 bytes apart (bits 32 to 45, in 16 bytes).
 // The low 14 bits are the address in 16 bytes; the field at bit 16 counts in other layouts only.
@@ -31,8 +34,12 @@ template <int Pending> __device__ __forceinline__ void wait_for_products() {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(Pending) : "memory");
 }
 
-// What this thread wrote to shared memory becomes visible to products once a barrier has followed.
-__device__ __forceinline__ void show_to_products() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
+// What the block's threads wrote to shared memory, or copied there and waited for, becomes visible to products. All of them call it,
+// and so have all finished with what they did before.
+__device__ __forceinline__ void show_to_products() {
+    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+    __syncthreads();
+}
 
 // Ties accumulators to this place in the program: nothing that uses them may move across, so that they stay alone in their
 // registers from products_begin to the wait. Without it the compiler serializes the products.
@@ -108,34 +115,33 @@ template <typename T> __device__ __forceinline__ void pack_rows(uint32_t (&p)[4]
         }
 }
 
-// Copies tiles of Rows rows of a matrix to shared memory, one after the other: what it lacks becomes zero. Asynchronous; the
-// matrix allows 16-byte accesses.
+// Copies tiles of Rows rows of a head to shared memory, one after the other: what it lacks becomes zero. Asynchronous; the head
+// allows 16-byte accesses.
 template <typename T, int D, int Rows, int Threads> struct PartLoader {
     static constexpr int Pieces = D / 8, Step = Threads / Pieces;
     static_assert(Threads % Pieces == 0 && Step % 8 == 0 && Rows % Step == 0, "a thread has the same place in every Step-th row");
 
     const T* from;  // this thread's first piece
     long long stride;
-    uint32_t at;  // its place in a tile
+    uint32_t place;  // of it in a tile
     int row;
     bool inside;
 
-    __device__ __forceinline__ PartLoader(const T* matrix, long long row_stride, int columns) : stride(row_stride) {
+    // From row `first` on.
+    __device__ __forceinline__ PartLoader(const void* tensor, const HeadStrides& strides, int b, int first, int head, int columns)
+        : from(at((const T*)tensor, strides, b, first, head)), stride(strides.row) {
         int piece = threadIdx.x % Pieces;
         row = threadIdx.x / Pieces;
-        from = matrix + row * stride + piece * 8;
-        at = piece / 8 * (Rows * PartRowBytes) + row * PartRowBytes + ((piece ^ row) % 8) * 16;
+        from += row * stride + piece * 8;
+        place = piece / 8 * (Rows * PartRowBytes) + row * PartRowBytes + ((piece ^ row) % 8) * 16;
         inside = piece * 8 < columns;
     }
 
-    // The next tile, of which the matrix has `rows` rows, to a shared address.
+    // The next tile, of which the head has `rows` rows, to a shared address.
     __device__ __forceinline__ void load(uint32_t tile, int rows) {
         int left = inside ? rows - row : 0;
 #pragma unroll
-        for (int n = 0; n < Rows; n += Step) {
-            int bytes = n < left ? 16 : 0;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(tile + at + n * PartRowBytes), "l"(from + n * stride), "r"(bytes));
-        }
+        for (int n = 0; n < Rows; n += Step) copy_async<16>(tile + place + n * PartRowBytes, from + n * stride, n < left);
         from += Rows * stride;
     }
 };

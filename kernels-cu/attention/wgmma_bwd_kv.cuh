@@ -47,13 +47,13 @@ template <typename T, int D, int Threads> struct QueryLoader {
         const uint32_t to = tiles + stage * 2 * TileBytes;
 #pragma unroll
         for (int r = 0; r < Queries; r += Step) {
-            copy_piece<16>(to + r * PartRowBytes, q + r * p.q_strides.row, r < mine);
-            copy_piece<16>(to + TileBytes + r * PartRowBytes, d_o + r * p.do_strides.row, r < mine);
+            copy_async<16>(to + r * PartRowBytes, q + r * p.q_strides.row, r < mine);
+            copy_async<16>(to + TileBytes + r * PartRowBytes, d_o + r * p.do_strides.row, r < mine);
         }
         if (threadIdx.x < Queries) {
             bool inside = (int)threadIdx.x < left;
-            copy_piece<8>(statistics + stage * Queries * 8, p.delta + 2 * (long long)fact, inside);
-            copy_piece<4>(first_keys + stage * Queries * 4, p.key_start + start, inside);
+            copy_async<8>(statistics + stage * Queries * 8, p.delta + 2 * (long long)fact, inside);
+            copy_async<4>(first_keys + stage * Queries * 4, p.key_start + start, inside);
         }
         if (++head < heads) {
             q += p.q_strides.head, d_o += p.do_strides.head, fact += p.shape.queries;
@@ -64,18 +64,10 @@ template <typename T, int D, int Threads> struct QueryLoader {
         d_o += Queries * p.do_strides.row - (heads - 1) * p.do_strides.head;
         fact += Queries - (heads - 1) * p.shape.queries;
     }
-
-private:
-    template <int Bytes> static __device__ __forceinline__ void copy_piece(uint32_t to, const void* from, bool copy) {
-        int bytes = copy ? Bytes : 0;
-        if constexpr (Bytes == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(bytes));
-        else asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;\n" ::"r"(to), "l"(from), "r"(bytes), "n"(Bytes));
-    }
 };
 
 template <typename T, int D> __device__ __forceinline__ void attention_backward_kv_wgmma(const AttentionBackwardParams& p) {
     constexpr int Keys = WgmmaRows, Threads = 128, Queries = WgmmaRows, TileBytes = Queries * D * 2, Stages = WgmmaStages<D>;
-    extern __shared__ __align__(1024) unsigned char wgmma_memory[];
     const uint32_t k_tile = shared_address(wgmma_memory), v_tile = k_tile + Keys * D * 2, stages = v_tile + Keys * D * 2;
     const unsigned char* const ring = wgmma_memory + 2 * Keys * D * 2;
     const float* const statistics = reinterpret_cast<const float*>(ring + Stages * 2 * TileBytes);
@@ -86,8 +78,8 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     TileOfHead place(blockIdx.x, n.batch, n.key_heads);
     const int key0 = place.tile * Keys, b = place.b, heads = n.heads / n.key_heads, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     using RowLoader = PartLoader<T, D, Keys, Threads>;
-    RowLoader(at((const T*)p.k, p.k_strides, b, key0, place.head), p.k_strides.row, n.dimension).load(k_tile, n.keys - key0);
-    RowLoader(at((const T*)p.v, p.v_strides, b, key0, place.head), p.v_strides.row, n.dimension).load(v_tile, n.keys - key0);
+    RowLoader(p.k, p.k_strides, b, key0, place.head, n.dimension).load(k_tile, n.keys - key0);
+    RowLoader(p.v, p.v_strides, b, key0, place.head, n.dimension).load(v_tile, n.keys - key0);
     QueryLoader<T, D, Threads> loader(p, stages, Stages, b, key0, place.head * heads);
     loader.load(p, 0, heads);
     commit_copies();
@@ -117,7 +109,6 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     for (int stage = 0, free = Stages - 1; turns > 0; turns--) {
         wait_for_groups<Stages - 2>();
         show_to_products();
-        __syncthreads();
         if (turns > Stages - 1) loader.load(p, free, heads);
         commit_copies();
         const float* facts = statistics + stage * 2 * Queries + (lane & 3) * 4;

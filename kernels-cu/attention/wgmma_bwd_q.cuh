@@ -61,17 +61,14 @@ template <typename T, int D> struct DeltaRows {
 
 template <typename T, int D> __device__ __forceinline__ void attention_backward_q_wgmma(const AttentionBackwardParams& p) {
     constexpr int Rows = WgmmaRows, Threads = 128, Keys = WgmmaRows, TileBytes = Keys * D * 2;
-    extern __shared__ __align__(1024) unsigned char wgmma_memory[];
     const uint32_t q_tile = shared_address(wgmma_memory), do_tile = q_tile + Rows * D * 2, stages = do_tile + Rows * D * 2;
 
     const AttentionShape& n = p.shape;
-    TileOfHead place(blockIdx.x, n.batch, n.heads);
-    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
-    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    const auto [b, head, key_head, q0, rows] = QueriesOfHead<Rows>(n);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     using RowLoader = PartLoader<T, D, Rows, Threads>;
-    RowLoader(at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, n.dimension).load(q_tile, rows);
-    RowLoader(at((const T*)p.d_o, p.do_strides, b, q0, head), p.do_strides.row, n.dimension).load(do_tile, rows);
+    RowLoader(p.q, p.q_strides, b, q0, head, n.dimension).load(q_tile, rows);
+    RowLoader(p.d_o, p.do_strides, b, q0, head, n.dimension).load(do_tile, rows);
     const int* starts = p.key_start + (long long)b * n.queries + q0;
     int row = warp * 16 + (lane >> 2), low_of_all = 0, low[2];
     float dq[D / 8][4] = {}, shift[2], delta[2], factor = n.scale * Log2E;
@@ -90,8 +87,8 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     }
     int key = first_key(starts, rows), end = q0 + rows;
     using Loader = PartLoader<T, D, Keys, Threads>;
-    Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n.dimension);
-    Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n.dimension);
+    Loader k(p.k, p.k_strides, b, key, key_head, n.dimension);
+    Loader v(p.v, p.v_strides, b, key, key_head, n.dimension);
     if (key < end) k.load(stages, end - key), v.load(stages + TileBytes, end - key);
 
     // The second stage is free as yet.
@@ -108,7 +105,6 @@ template <typename T, int D> __device__ __forceinline__ void attention_backward_
     for (int stage = 0; key < end; key += Keys, stage ^= 1) {
         wait_for_copies();
         show_to_products();
-        __syncthreads();
         const uint32_t k_tile = stages + stage * 2 * TileBytes, free = stages + (stage ^ 1) * 2 * TileBytes;
         int next = key + Keys;
         if (next < end) k.load(free, end - next), v.load(free + TileBytes, end - next);

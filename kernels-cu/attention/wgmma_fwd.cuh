@@ -68,23 +68,19 @@ template <typename T, int D> struct WgmmaForwardRows {
 
 template <typename T, int D> __device__ __forceinline__ void attention_forward_wgmma(const AttentionForwardParams& p) {
     constexpr int Rows = WgmmaRows, Threads = 128, Keys = WgmmaRows, TileBytes = Keys * D * 2;
-    extern __shared__ __align__(1024) unsigned char wgmma_memory[];
     // Q, two tiles of K, and of V two or, where that lets another block in, one.
     constexpr bool OneV = D > 64;
     const uint32_t q_tile = shared_address(wgmma_memory), k_tiles = q_tile + Rows * D * 2, v_tiles = k_tiles + 2 * TileBytes;
 
     const AttentionShape& n = p.shape;
-    TileOfHead place(blockIdx.x, n.batch, n.heads);
-    // The last queries see the most keys: their blocks come first.
-    int q0 = ((n.queries - 1) / Rows - place.tile) * Rows, rows = min(Rows, n.queries - q0);
-    int b = place.b, head = place.head, key_head = head / (n.heads / n.key_heads);
+    const auto [b, head, key_head, q0, rows] = QueriesOfHead<Rows>(n);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    PartLoader<T, D, Rows, Threads>(at((const T*)p.q, p.q_strides, b, q0, head), p.q_strides.row, n.dimension).load(q_tile, rows);
+    PartLoader<T, D, Rows, Threads>(p.q, p.q_strides, b, q0, head, n.dimension).load(q_tile, rows);
     const int* starts = p.key_start + (long long)b * n.queries + q0;
     int key = first_key(starts, rows), end = n.query_offset + q0 + rows;
     using Loader = PartLoader<T, D, Keys, Threads>;
-    Loader k(at((const T*)p.k, p.k_strides, b, key, key_head), p.k_strides.row, n.dimension);
-    Loader v(at((const T*)p.v, p.v_strides, b, key, key_head), p.v_strides.row, n.dimension);
+    Loader k(p.k, p.k_strides, b, key, key_head, n.dimension);
+    Loader v(p.v, p.v_strides, b, key, key_head, n.dimension);
     if (key < end) {
         k.load(k_tiles, end - key);
         if (!OneV) v.load(v_tiles, end - key);
@@ -108,7 +104,6 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward_w
         // The tile has come, and everyone has finished with the other stage.
         wait_for_copies();
         show_to_products();
-        __syncthreads();
         const uint32_t k_tile = k_tiles + stage * TileBytes, v_tile = OneV ? v_tiles : v_tiles + stage * TileBytes;
         const int next = key + Keys;
         if (OneV) {
@@ -133,7 +128,6 @@ template <typename T, int D> __device__ __forceinline__ void attention_forward_w
         if (OneV) {
             wait_for_groups<1>();
             show_to_products();
-            __syncthreads();
         }
         hold(mine.o);
         hold(weights);

@@ -11,18 +11,18 @@ template <typename T> __device__ __forceinline__ T* dynamic_shared() {
 }
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
+__device__ __forceinline__ uint32_t shared_address(uint32_t address) { return address; }
 
-// 16 bytes to shared memory, or 16 zero bytes.
-__device__ __forceinline__ void copy_async_16(void* to, const void* from, bool copy) {
-    int bytes = copy ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+// 4, 8 or 16 bytes to a pointer or an address in shared memory, or as many zero bytes: nothing is read then.
+template <int Bytes, typename To> __device__ __forceinline__ void copy_async(To to, const void* from, bool copy) {
+    int bytes = copy ? Bytes : 0;
+    if constexpr (Bytes == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes), "n"(Bytes));
 }
 
-// The same with 4 bytes.
-__device__ __forceinline__ void copy_async_4(void* to, const void* from, bool copy) {
-    int bytes = copy ? 4 : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
-}
+__device__ __forceinline__ void copy_async_16(void* to, const void* from, bool copy) { copy_async<16>(to, from, copy); }
 
 // Ends a group of copies.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }

@@ -22,60 +22,6 @@ __device__ __forceinline__ void store_to_block(float2* shared, int rank, float2 
                  : "memory");
 }
 
-// A pack's elements. A bf16 is the upper half of a float: one instruction each.
-template <typename T> __device__ __forceinline__ void unpack(const uint4& raw, float (&v)[Pack<T>::N]) {
-    Pack<T>::load((const T*)&raw, v);
-}
-template <> __device__ __forceinline__ void unpack<bf16>(const uint4& raw, float (&v)[8]) {
-    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        v[2 * i] = __uint_as_float(words[i] << 16);
-        v[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000u);
-    }
-}
-
-// The greatest of two packs' elements at each place, two at once; NaN is left out, as fmaxf does.
-template <typename Pair> __device__ __forceinline__ uint4 greater_pairs(const uint4& a, const uint4& b) {
-    uint4 most;
-#pragma unroll
-    for (int i = 0; i < 4; i++) ((Pair*)&most)[i] = __hmax2(((const Pair*)&a)[i], ((const Pair*)&b)[i]);
-    return most;
-}
-__device__ __forceinline__ uint4 greater(const uint4& a, const uint4& b, bf16) { return greater_pairs<__nv_bfloat162>(a, b); }
-__device__ __forceinline__ uint4 greater(const uint4& a, const uint4& b, f16) { return greater_pairs<__half2>(a, b); }
-__device__ __forceinline__ uint4 greater(const uint4& a, const uint4& b, float) {
-    auto most = [](uint32_t x, uint32_t y) { return __float_as_uint(fmaxf(__uint_as_float(x), __uint_as_float(y))); };
-    return make_uint4(most(a.x, b.x), most(a.y, b.y), most(a.z, b.z), most(a.w, b.w));
-}
-
-// As add_packs, with as few instructions as there are.
-template <typename T, int U> __device__ __forceinline__ void add_raw(RunningSum& running, const uint4 (&raw)[U]) {
-    constexpr int N = Pack<T>::N;
-    uint4 greatest = raw[0];
-#pragma unroll
-    for (int u = 1; u < U; u++) greatest = greater(greatest, raw[u], T());
-    float most[N];
-    unpack<T>(greatest, most);
-#pragma unroll
-    for (int i = 1; i < N; i++) most[0] = fmaxf(most[0], most[i]);
-    if (most[0] > running.max) {
-        running.sum *= exp_term(running.max - most[0]);
-        running.max = most[0];
-    }
-    const float r = running.reference();
-    float sum = 0;
-#pragma unroll
-    for (int u = 0; u < U; u++) {
-        float v[N], part = 0;
-        unpack<T>(raw[u], v);
-#pragma unroll
-        for (int i = 0; i < N; i++) part += exp_term(v[i] - r);
-        sum += part;
-    }
-    running.sum += sum;
-}
-
 // Columns of a row from `begin` on, one block's: the packs from column `head` of the part on are kept; what is before them, in
 // the row's first part, and behind them, in its last, is the edges, of which a thread holds at most one.
 template <typename T, int C, int Threads> struct Part {
@@ -134,14 +80,14 @@ template <typename T, int C, int Threads> struct Part {
                     uint4 raw[kGroup];
 #pragma unroll
                     for (int u = 0; u < kGroup; u++) raw[u] = keep[k + u * Threads];
-                    add_raw<T>(running, raw);
+                    add_packs<T>(running, raw);
                     continue;
                 }
 #pragma unroll
                 for (int u = 0; u < kGroup - 1; u++) {
                     if (k + u * Threads >= packs) break;
                     const uint4 raw[1] = {keep[k + u * Threads]};
-                    add_raw<T>(running, raw);
+                    add_packs<T>(running, raw);
                 }
             }
             add_stages<Stage + 1>(running, k);

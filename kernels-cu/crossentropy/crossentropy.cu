@@ -92,7 +92,7 @@ template <typename T, typename Kind> struct Row {
                     const int k = threadIdx.x + (s * kGroup + u) * step;
                     if (k < kept) {
                         if (IsLong) copy_16_by(read_once(), shared_address(keep + k), body() + k);
-                        else copy_async_16(keep + k, body() + k, true);
+                        else copy_async<16>(keep + k, body() + k, true);
                     }
                 }
                 commit_copies();

@@ -39,6 +39,33 @@ template <typename T> __device__ __forceinline__ int unaligned_head(const T* p, 
     return min(head, columns);
 }
 
+// A pack's elements. A bf16 is the upper half of a float: one instruction each.
+template <typename T> __device__ __forceinline__ void unpack(const uint4& raw, float (&v)[Pack<T>::N]) {
+    Pack<T>::load((const T*)&raw, v);
+}
+template <> __device__ __forceinline__ void unpack<bf16>(const uint4& raw, float (&v)[8]) {
+    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = __uint_as_float(words[i] << 16);
+        v[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000u);
+    }
+}
+
+// The greatest of two packs' elements at each place, two at once; NaN is left out, as fmaxf does.
+template <typename Pair> __device__ __forceinline__ uint4 greater_pairs(const uint4& a, const uint4& b) {
+    uint4 most;
+#pragma unroll
+    for (int i = 0; i < 4; i++) ((Pair*)&most)[i] = __hmax2(((const Pair*)&a)[i], ((const Pair*)&b)[i]);
+    return most;
+}
+__device__ __forceinline__ uint4 greater(const uint4& a, const uint4& b, bf16) { return greater_pairs<__nv_bfloat162>(a, b); }
+__device__ __forceinline__ uint4 greater(const uint4& a, const uint4& b, f16) { return greater_pairs<__half2>(a, b); }
+__device__ __forceinline__ uint4 greater(const uint4& a, const uint4& b, float) {
+    auto most = [](uint32_t x, uint32_t y) { return __float_as_uint(fmaxf(__uint_as_float(x), __uint_as_float(y))); };
+    return make_uint4(most(a.x, b.x), most(a.y, b.y), most(a.z, b.z), most(a.w, b.w));
+}
+
 // eˣ for sums: what is too small for a normal number is 0.
 __device__ __forceinline__ float exp_term(float x) { return exp2_fast(x * Log2E); }
 
@@ -50,44 +77,44 @@ struct RunningSum {
     // −∞ − (−∞) would be NaN; and a maximum drops NaN, which must still reach the sum.
     __device__ __forceinline__ float reference() const { return max == -INFINITY ? 0.0f : max; }
 
-    template <int U, int N> __device__ __forceinline__ void add(const float (&x)[U][N]) {
-        float most[U];
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            most[u] = x[u][0];
-#pragma unroll
-            for (int i = 1; i < N; i++) most[u] = fmaxf(most[u], x[u][i]);
+    // Raises the maximum to `most`.
+    __device__ __forceinline__ void raise(float most) {
+        if (most > max) {
+            sum *= exp_term(max - most);
+            max = most;
         }
-#pragma unroll
-        for (int u = 1; u < U; u++) most[0] = fmaxf(most[0], most[u]);
-        if (most[0] > max) {
-            sum *= exp_term(max - most[0]);
-            max = most[0];
-        }
-        const float r = reference();
-        float part[U];
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            part[u] = 0;
-#pragma unroll
-            for (int i = 0; i < N; i++) part[u] += exp_term(x[u][i] - r);
-        }
-#pragma unroll
-        for (int u = 1; u < U; u++) part[0] += part[u];
-        sum += part[0];
     }
 
     __device__ __forceinline__ void add(float x) {
-        const float one[1][1] = {{x}};
-        add(one);
+        raise(x);
+        sum += exp_term(x - reference());
     }
 };
 
+// With as few instructions as there are: the maximum is found before packs are unpacked, and a sum begins with its first term, not
+// with 0.
 template <typename T, int U> __device__ __forceinline__ void add_packs(RunningSum& running, const uint4 (&raw)[U]) {
-    float v[U][Pack<T>::N];
+    constexpr int N = Pack<T>::N;
+    uint4 greatest = raw[0];
 #pragma unroll
-    for (int u = 0; u < U; u++) Pack<T>::load((const T*)&raw[u], v[u]);
-    running.add(v);
+    for (int u = 1; u < U; u++) greatest = greater(greatest, raw[u], T());
+    float most[N];
+    unpack<T>(greatest, most);
+#pragma unroll
+    for (int i = 1; i < N; i++) most[0] = fmaxf(most[0], most[i]);
+    running.raise(most[0]);
+    const float r = running.reference();
+    float sum = 0;
+#pragma unroll
+    for (int u = 0; u < U; u++) {
+        float v[N];
+        unpack<T>(raw[u], v);
+        float part = exp_term(v[0] - r);
+#pragma unroll
+        for (int i = 1; i < N; i++) part += exp_term(v[i] - r);
+        sum = u == 0 ? part : sum + part;
+    }
+    running.sum += sum;
 }
 
 template <typename T, int W> __device__ __forceinline__ void load_columns(const T* x, bool aligned, float (&v)[W]) {

@@ -7,7 +7,8 @@
 // Algorithm: that of rmsnorm; the variance is that of differences from the mean, from registers
 // Numerics: fixed reduction order by C and alignment alone, deterministic.  Aliasing: y may be x, dx may be dy
 #include "../common/column_sums.cuh"
-#include "../common/rownorm.cuh"
+#include "../common/rownorm_bwd.cuh"
+#include "../common/rownorm_fwd.cuh"
 
 template <typename T> __device__ void forward(const RowNormForwardParams& p) { row_norm_forward<T, true>(p); }
 template <typename T> __device__ void backward(const RowNormBackwardParams& p) { row_norm_backward<T, true>(p); }

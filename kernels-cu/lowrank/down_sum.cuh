@@ -14,6 +14,14 @@ struct LowRankDownTarget {
     float scales[MostDownTiles];  // of eight columns each
 };
 
+// Not `= {}`: with that the compiler makes up to 8% more code of the loops that follow (nvcc 11.8).
+template <int Tiles, int RowTiles> __device__ __forceinline__ void clear_down(float (&sum)[RowTiles][Tiles][4]) {
+#pragma unroll
+    for (int m = 0; m < RowTiles; m++)
+#pragma unroll
+        for (int n = 0; n < Tiles; n++) sum[m][n][0] = sum[m][n][1] = sum[m][n][2] = sum[m][n][3] = 0;
+}
+
 // sum holds a warp's products of 16·RowTiles rows in the layout of mma. Each warp's are scaled here, where a tile's number is known
 // to the compiler and the scales stay parameters, then added in the warps' order and rounded once. Rows lie an odd multiple of
 // eight floats apart, so that a half-warp's pairs are in different banks.

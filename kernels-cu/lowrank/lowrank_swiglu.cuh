@@ -77,7 +77,7 @@ template <typename T, int Tiles> __device__ __forceinline__ void lowrank_swiglu_
         static_assert(SwiGluRows * Tiles <= GradThreads, "a piece a thread");
         if (step < steps && threadIdx.x < SwiGluRows * Tiles) {
             int k = threadIdx.x / Tiles, c = threadIdx.x % Tiles, row = row0 + step * SwiGluRows + k;
-            copy_async_16(
+            copy_async<16>(
                 factors + step % SwiGluFactors * (SwiGluRows * R) + factor_offset<Tiles>(k, c),
                 (const char*)p.f + (long long)row * p.f_stride + c * 16, row < p.rows && c * 8 < p.width);
         }

@@ -52,10 +52,7 @@ template <typename T, int Tiles, int RowTiles> __device__ __forceinline__ void l
     };
 
     float sum[RowTiles][Tiles][4];
-#pragma unroll
-    for (int m = 0; m < RowTiles; m++)
-#pragma unroll
-        for (int n = 0; n < Tiles; n++) sum[m][n][0] = sum[m][n][1] = sum[m][n][2] = sum[m][n][3] = 0;
+    clear_down(sum);
 #pragma unroll
     for (int group = 0; group < Groups; group++)
 #pragma unroll

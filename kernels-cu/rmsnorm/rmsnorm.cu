@@ -9,7 +9,8 @@
 //   one block a row, element by element (common/rownorm.cuh)
 // Numerics: fixed reduction order by C and alignment alone, deterministic.  Aliasing: y may be x, dx may be dy
 #include "../common/column_sums.cuh"
-#include "../common/rownorm.cuh"
+#include "../common/rownorm_bwd.cuh"
+#include "../common/rownorm_fwd.cuh"
 
 template <typename T> __device__ void forward(const RowNormForwardParams& p) { row_norm_forward<T, false>(p); }
 template <typename T> __device__ void backward(const RowNormBackwardParams& p) { row_norm_backward<T, false>(p); }

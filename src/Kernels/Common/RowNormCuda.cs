@@ -6,7 +6,7 @@ using Engine.Tensors.Cuda;
 
 namespace Engine.Kernels;
 
-/// <summary>Launches the kernels of RMSNorm and LayerNorm (<c>common/rownorm.cuh</c>).</summary>
+/// <summary>Launches the kernels of RMSNorm and LayerNorm (<c>common/rownorm_fwd.cuh</c>, <c>common/rownorm_bwd.cuh</c>).</summary>
 /// <param name="op">The op: the stem of the image.</param>
 /// <param name="name">What the entry points' names begin with.</param>
 internal sealed class RowNormCuda(string op, string name)

@@ -25,16 +25,7 @@ public static class LayerNorm
     {
         const string Op = "LayerNorm.Forward";
         Check.Float(Op, x);
-        Check.ForColumns(Op, w, x, nameof(w));
-        Check.Like(Op, y, x);
-        Check.Rows(Op, y);
-        if (b is not null)
-        {
-            Check.ForColumns(Op, b, x, nameof(b));
-        }
-
-        Check.ForRows(Op, mean, x, nameof(mean));
-        Check.ForRows(Op, rstd, x, nameof(rstd));
+        RowNormCheck.Forward(Op, x, w, b, y, mean, rstd);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -62,30 +53,8 @@ public static class LayerNorm
     public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db, bool addX = false)
     {
         const string Op = "LayerNorm.Backward";
-        Check.Float(Op, x);
-        Check.Like(Op, dy, x);
-        Check.Contiguous(Op, dy);
-        Check.ForColumns(Op, w, x, nameof(w));
         ArgumentNullException.ThrowIfNull(mean);
-        ArgumentNullException.ThrowIfNull(rstd);
-        Check.ForRows(Op, mean, x, nameof(mean));
-        Check.ForRows(Op, rstd, x, nameof(rstd));
-        if (dx is not null)
-        {
-            Check.Like(Op, dx, x);
-            Check.Rows(Op, dx);
-        }
-
-        if (dw is not null)
-        {
-            Check.ForColumns(Op, dw, x, nameof(dw));
-        }
-
-        if (db is not null)
-        {
-            Check.ForColumns(Op, db, x, nameof(db));
-        }
-
+        RowNormCheck.Backward(Op, dy, x, w, mean, rstd, dx, dw, db);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:

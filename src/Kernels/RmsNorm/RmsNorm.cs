@@ -22,10 +22,7 @@ public static class RmsNorm
     {
         const string Op = "RmsNorm.Forward";
         Check.Float(Op, x);
-        Check.ForColumns(Op, w, x, nameof(w));
-        Check.Like(Op, y, x);
-        Check.Rows(Op, y);
-        Check.ForRows(Op, rstd, x, nameof(rstd));
+        RowNormCheck.Forward(Op, x, w, null, y, null, rstd);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
@@ -51,23 +48,7 @@ public static class RmsNorm
     public static void Backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor? dx, Tensor? dw, bool addX = false)
     {
         const string Op = "RmsNorm.Backward";
-        Check.Float(Op, x);
-        Check.Like(Op, dy, x);
-        Check.Contiguous(Op, dy);
-        Check.ForColumns(Op, w, x, nameof(w));
-        ArgumentNullException.ThrowIfNull(rstd);
-        Check.ForRows(Op, rstd, x, nameof(rstd));
-        if (dx is not null)
-        {
-            Check.Like(Op, dx, x);
-            Check.Rows(Op, dx);
-        }
-
-        if (dw is not null)
-        {
-            Check.ForColumns(Op, dw, x, nameof(dw));
-        }
-
+        RowNormCheck.Backward(Op, dy, x, w, null, rstd, dx, dw, null);
         switch (x.Device.Kind)
         {
             case DeviceKind.Cpu:
