@@ -24,6 +24,19 @@ template <int Bytes, typename To> __device__ __forceinline__ void copy_async(To 
 
 __device__ __forceinline__ void copy_async_16(void* to, const void* from, bool copy) { copy_async<16>(to, from, copy); }
 
+// For lines that are not asked for again soon: the L2 cache may let them go first.
+__device__ __forceinline__ uint64_t read_once() {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;\n" : "=l"(policy));
+    return policy;
+}
+
+__device__ __forceinline__ void copy_async_16(void* to, const void* from, bool copy, uint64_t policy) {
+    int bytes = copy ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes),
+                 "l"(policy));
+}
+
 // Ends a group of copies.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 

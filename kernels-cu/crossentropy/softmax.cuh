@@ -22,13 +22,6 @@ struct CrossEntropyParams {
     int kept;
 };
 
-// For lines that are not asked for again: the L2 cache may let them go first.
-__device__ __forceinline__ uint64_t read_once() {
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;\n" : "=l"(policy));
-    return policy;
-}
-
 __device__ __forceinline__ void copy_16_by(uint64_t policy, uint32_t to, const void* from) {
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "l"(policy));
 }

@@ -3,7 +3,7 @@
 // Shapes: Z [M,C] is dY or X, F [M,R] is S or dS, U [C,R] is B; strides are multiples of 8; widths are multiples of 8, at most
 //   8·Tiles a linear
 // Dtypes: bf16 | f16, f32 sums.  Arch: sm_80+
-// Bytes: Z once.  Flops: 2·M·C·r for each of the two results.  Bound: memory, target >= 80% of copy bandwidth
+// Bytes: Z once.  Flops: 2·M·C·r for each of the two results.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: a block of 8 warps, one a multiprocessor, owns 128·Groups columns of one linear and a range of rows, 64 at a time;
 //   tiles of 64 × 128 arrive by cp.async in a ring and are used twice: transposed (for dB a warp takes 16 columns, for dA alone 32
 //   columns and half of the rows; sums over all rows stay in registers) and as they are (4 × 16 rows, the warps' halves split the
@@ -12,7 +12,9 @@
 // Numerics: deterministic: blocks depend on shapes alone
 // Versions: v1, dS added up by the block that came last to 64 rows: 33% of copy at 8192×4096, r 16 (H200, 2026-11-27)
 //   v2 with lowrank_sum: grad_y 51% at 8192×4096 and 66% at 8192×14336, grad_x 61% and 82%; the sums' launch included
-//   v3 factors in registers, one larger block a multiprocessor: half the partial sums of gradients
+//   v3 factors in registers, one larger block a multiprocessor: half the partial sums of gradients; Z leaves the L2 cache first, so
+//   that partial sums stay there. Rank 16, grad_y, the sums' launch included (a harness with v2 beside it, H200, 2026-11-27): 23.6
+//   instead of 28.8 µs at 8192×4096, 66.4 instead of 77.4 at 8192×14336; without the hint to the cache 25.1 and 71.0
 #pragma once
 #include "params.cuh"
 
@@ -102,6 +104,7 @@ template <typename T, int Tiles, bool Down> __device__ __forceinline__ void lowr
     int piece = (threadIdx.x & 15) * 8, line = threadIdx.x >> 4;
     const T* z = (const T*)p.z + first + piece + (row0 + line) * p.z_stride;
     const T* f = (const T*)p.f + linear.at + row0 * p.f_stride;
+    const uint64_t policy = read_once();
     const T* lines[Lines];
     bool exists[Lines];
     auto load = [&](int o, int q, int stage) {
@@ -116,7 +119,8 @@ template <typename T, int Tiles, bool Down> __device__ __forceinline__ void lowr
             bool inside = q * GradColumns + piece < columns;
 #pragma unroll
             for (int n = 0; n < Lines; n++)
-                copy_async_16(tile + tile_offset<GradColumns>(n * 16 + line, piece), lines[n] + q * GradColumns, inside && exists[n]);
+                copy_async_16(
+                    tile + tile_offset<GradColumns>(n * 16 + line, piece), lines[n] + q * GradColumns, inside && exists[n], policy);
             if (q == 0) {
                 T* factor = factors + o % Factors * (GradRows * R);
 #pragma unroll

@@ -10,7 +10,7 @@
 #include "params.cuh"
 
 constexpr int SumThreads = 256;
-constexpr int SumUnroll = 8;  // parts on their way at once
+constexpr int SumUnroll = 16;  // parts on their way at once
 constexpr int MostDownWidth = 32;
 
 struct LowRankSumParams {

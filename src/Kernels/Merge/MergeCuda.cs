@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Engine.Kernels.Cuda;
 using Engine.Tensors;
@@ -18,8 +19,9 @@ internal static class MergeCuda
     // 2-byte elements, which have the most columns) and three steps of 16 rows with their part of the left one.
     private const int StripBytes = 1024;
     private const int StripBlocks = 2;
-    private const uint StripSharedBytes =
-        (2 * MergeTable.EntryBytes) + (StripBytes / 2 * DeltaFactors.ItemBytes) + (3 * 16 * (StripBytes + DeltaFactors.ItemBytes));
+    private static readonly uint s_stripSharedBytes = (uint)(
+        (2 * Unsafe.SizeOf<MergeTable.MatrixEntry>()) + (StripBytes / 2 * DeltaFactors.ItemBytes)
+        + (3 * 16 * (StripBytes + DeltaFactors.ItemBytes)));
 
     // Segments take multiples of 16 bytes, and so does the pool: all of it is written.
     private const int SegmentUnit = 16;
@@ -41,7 +43,7 @@ internal static class MergeCuda
         var parameters = new MergeParams { Table = table.Parameters, Strips = table.Tiles };
         if (oneSlice)
         {
-            table.LaunchResident(s_applySlice, parameters, 2 * table.MatrixBytes, StripBlocks, StripSharedBytes);
+            table.LaunchResident(s_applySlice, parameters, 2 * table.MatrixBytes, StripBlocks, s_stripSharedBytes);
         }
         else
         {

@@ -12,9 +12,6 @@ namespace Engine.Kernels;
 /// </summary>
 internal sealed class MergeTable : IDisposable
 {
-    /// <summary>Bytes of a matrix's entry.</summary>
-    internal const int EntryBytes = 80;
-
     private readonly CudaDevice _device;
     private readonly int _tileRowBytes;
     private readonly CudaDeviceVariable<byte> _memory;
