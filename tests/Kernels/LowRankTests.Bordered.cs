@@ -64,8 +64,8 @@ public sealed partial class LowRankTests
         byte[] sBytes = Bytes(s);
         LowRank.Down(x, weight, s);
 
-        // A GPU forms all linears' S in another way than one's.
-        if (!TestDevice.IsCuda)
+        // A GPU forms the S of several linears in another way than one's.
+        if (!TestDevice.IsCuda || weight.Slots.Count == 1)
         {
             Assert.Equal(sBytes, Bytes(s));
         }

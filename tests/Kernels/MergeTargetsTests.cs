@@ -31,11 +31,17 @@ public sealed class MergeTargetsTests
         Assert.Equal(before, set.Bytes());
     }
 
-    /// <summary>More tiles than a GPU runs at once, of matrices of several tiles each way.</summary>
-    [Fact]
-    public void Many_tiles_are_merged_as_one_by_one()
+    /// <summary>
+    /// More tiles than a GPU runs at once: of matrices of several tiles each way, or of one each, so that a block passes over hundreds of
+    /// them to its next. With one slice of factors at most the GPU takes another kernel, whose blocks stay.
+    /// </summary>
+    [Theory]
+    [InlineData(60, 1000, false)]
+    [InlineData(60, 1000, true)]
+    [InlineData(700, 20, true)]
+    public void Many_tiles_are_merged_as_one_by_one(int count, int most, bool oneSlice)
     {
-        using var set = new Set(60, seed: 5, most: 1000);
+        using var set = new Set(count, seed: 5, most, oneSlice);
         byte[][] before = set.Bytes();
         foreach (MergeTarget target in set.Targets)
         {
@@ -45,6 +51,9 @@ public sealed class MergeTargetsTests
         byte[][] alone = set.Bytes();
         set.Restore(before);
         Merge.Apply(set.Targets);
+        Assert.Equal(alone, set.Bytes());
+        set.Restore(before);
+        using MergeCorrections corrections = Merge.ApplyExact(set.Targets);
         Assert.Equal(alone, set.Bytes());
     }
 
@@ -183,12 +192,14 @@ public sealed class MergeTargetsTests
     /// <summary>Matrices of different extents, dtypes, layouts, row gaps, ranks and numbers of adapters.</summary>
     private sealed class Set : IDisposable
     {
+        // The first of one slice at most.
+        private const int OneSliceRanks = 4;
         private static readonly int[] s_ranks = [1, 16, 0, 5, 17, 40];
 
         private readonly List<GuardedTensor> _weights = [];
         private readonly List<GuardedTensor> _factors = [];
 
-        public Set(int count, int seed, int most = 300)
+        public Set(int count, int seed, int most = 300, bool oneSlice = false)
         {
             var random = new RandomTensors(seed);
             var sizes = new Random(seed);
@@ -203,10 +214,10 @@ public sealed class MergeTargetsTests
                 DType adapters = dtype != DType.F64 && i % 5 > 0 ? DType.F32 : dtype;
                 Shape shape = transposed ? [inputs, outputs] : [outputs, inputs];
                 _weights.Add(random.Normal(shape, dtype, 0.1, rowGap: i % 4 * 4));
-                var terms = new MergeTerm[1 + (i % 3)];
+                var terms = new MergeTerm[oneSlice ? 1 : 1 + (i % 3)];
                 for (int t = 0; t < terms.Length; t++)
                 {
-                    int rank = s_ranks[sizes.Next(s_ranks.Length)];
+                    int rank = s_ranks[sizes.Next(oneSlice ? OneSliceRanks : s_ranks.Length)];
                     _factors.Add(random.Normal([rank, inputs], adapters, 0.3, rowGap: t));
                     _factors.Add(random.Normal([outputs, rank], adapters, 0.3, rowGap: i % 2));
                     terms[t] = new MergeTerm(_factors[^2], _factors[^1], (t + 1) * 0.1f);

@@ -29,7 +29,8 @@ internal static partial class LowRankCuda
     /// <summary>The arguments have been checked. One product, if it is one, where all linears have one scale.</summary>
     public static void Down(Tensor x, BorderedWeight weight, Tensor s, int? linear, Tensor? copy)
     {
-        if (linear is null && TryDown(x, weight, s, copy))
+        // A stack's only linear has the bits of the whole.
+        if ((linear is null || weight.Slots.Count == 1) && TryDown(x, weight, s, copy))
         {
             return;
         }
