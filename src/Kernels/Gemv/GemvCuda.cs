@@ -10,16 +10,22 @@ namespace Engine.Kernels;
 internal static class GemvCuda
 {
     private const string Op = "Gemv";
-    private const int Threads = 256;
     private const int ShortRows = 8;
+
+    // 8 warps that stream and 2 or 4 beside them: ShortThreads and LongThreads in gemv.cu.
+    private const int ShortThreads = 320;
+    private const int LongThreads = 384;
 
     // Rows of W a tile: up to ShortRows rows of x, and more.
     private const int ShortTile = 16;
     private const int LongTile = 32;
     private const int RankTile = 16;
 
-    // S is summed over up to this many splits of K, each of at least so many columns; a split is whole turns of one warp.
+    // S is summed over up to this many splits of K, each of at least so many columns; a split is whole turns of one warp. Many
+    // ranks are units enough without, and what each block has to read grows with both.
     private const int MostSplits = 8;
+    private const int ManyRanks = 64;
+    private const int SplitsOfManyRanks = 4;
     private const int LeastSplit = 512;
     private const int SplitUnit = 32;
 
@@ -51,10 +57,11 @@ internal static class GemvCuda
         bool isShort = x.Rows <= ShortRows;
         KernelFamily<GemvParams> kernels = isShort ? s_short : s_long;
         nint workspace = s_workspaces.GetOrAdd(cuda, Reserve);
+        int threads = isShort ? ShortThreads : LongThreads;
         int resident = s_residents.GetOrAdd((cuda, x.DType, isShort), static (key, family) =>
-            family.Of(key.Device, key.DType).BlocksPerMultiprocessor(Threads) * key.Device.Context.Multiprocessors, kernels);
+            family.Of(key.Device, key.DType).BlocksPerMultiprocessor(key.Short ? ShortThreads : LongThreads) * key.Device.Context.Multiprocessors, kernels);
         int rank = a.Rows;
-        int splits = Math.Clamp(x.Columns / LeastSplit, 1, MostSplits);
+        int splits = Math.Clamp(x.Columns / LeastSplit, 1, rank > ManyRanks ? SplitsOfManyRanks : MostSplits);
         int splitInputs = (int)CudaLaunch.CeilDiv(CudaLaunch.CeilDiv(Math.Max(x.Columns, 1), splits), SplitUnit) * SplitUnit;
         splits = Math.Max(1, (int)CudaLaunch.CeilDiv(x.Columns, splitInputs));
         int vectors = (Aligned(x) && Aligned(w) ? 1 : 0) | (Aligned(x) && Aligned(a) ? 2 : 0) | (AlignedRows(b) ? 4 : 0);
@@ -63,7 +70,7 @@ internal static class GemvCuda
         kernels.Launch(
             device,
             x.DType,
-            LaunchShape.Blocks(Math.Min(resident, blocks), Threads),
+            LaunchShape.Blocks(Math.Min(resident, blocks), (uint)threads),
             new GemvParams
             {
                 X = x.Address,
