@@ -5,4 +5,5 @@
 #include "shrink.cuh"
 #include "expand.cuh"
 #include "forward.cuh"
+#include "forward_r16.cuh"
 #include "backward.cuh"

@@ -5,24 +5,25 @@ namespace Engine.Kernels.Tests;
 /// <content>A batch of rows with their adapters, and what it has to give in double precision.</content>
 public sealed partial class GroupedLowRankTests
 {
-    /// <summary>Adapters of <see cref="s_ranks"/> over a batch.</summary>
+    /// <summary>Adapters of <see cref="s_ranks"/> over a batch; those of more than <c>mostRank</c> ranks have no layer.</summary>
     private sealed class Problem : IDisposable
     {
         private readonly int[] _indices;
         private readonly int _tokens;
+        private readonly int _mostRank;
         private readonly List<GuardedTensor> _tensors = [];
         private readonly Layer?[] _layers;
 
-        public Problem(DType dtype, int[] sizes, int[] indices)
+        public Problem(DType dtype, int[] sizes, int[] indices, int mostRank = int.MaxValue)
         {
-            (_tokens, K, N, _indices) = (sizes[0], sizes[1], sizes[2], indices);
+            (_tokens, K, N, _indices, _mostRank) = (sizes[0], sizes[1], sizes[2], indices, mostRank);
             DType = dtype;
             var entries = new GroupedAdapter?[s_ranks.Length];
             _layers = new Layer?[s_ranks.Length];
             for (int i = 0; i < s_ranks.Length; i++)
             {
                 int rank = s_ranks[i];
-                if (rank > 0)
+                if (rank > 0 && rank <= mostRank)
                 {
                     GuardedTensor a = Random.Normal([rank, K], Master);
                     GuardedTensor b = Random.Normal([N, rank], Master);
@@ -55,7 +56,7 @@ public sealed partial class GroupedLowRankTests
         public Layer? Layer(int row) => _indices[row / _tokens] is >= 0 and int index ? _layers[index] : null;
 
         // The sums of dA and dB are as deep as the batch, whatever the adapter.
-        public GroupedLowRankCase Case(bool backward) => new(Rows, K, N, s_ranks.Max(), s_ranks.Length, DType, backward);
+        public GroupedLowRankCase Case(bool backward) => new(Rows, K, N, Math.Min(s_ranks.Max(), _mostRank), s_ranks.Length, DType, backward);
 
         public void Dispose()
         {

@@ -30,7 +30,8 @@ internal static class GroupedLowRankCuda
     private const int LeastSplit = 256;
     private const int SplitUnit = 128;
 
-    // Both halves of the forward are one launch up to so many tiles of 16 rows.
+    // Both halves of the forward are one launch up to so many tiles of 16 rows, and one block each up to so many ranks.
+    private const int FewRanks = 16;
     private const int MostCountedTiles = 4096;
     private const int CounterBytes = MostCountedTiles * 2 * sizeof(uint);
 
@@ -40,6 +41,7 @@ internal static class GroupedLowRankCuda
     private static readonly KernelFamily<ExpandParams> s_expandShort = new("groupedlowrank", "groupedlowrank_expand_t16");
     private static readonly KernelFamily<ExpandParams> s_expandLong = new("groupedlowrank", "groupedlowrank_expand_t64");
     private static readonly KernelFamily<ForwardParams> s_forwardShort = new("groupedlowrank", "groupedlowrank_forward_t16");
+    private static readonly KernelFamily<ForwardParams> s_forwardFewRanks = new("groupedlowrank", "groupedlowrank_forward_r16");
     private static readonly KernelFamily<BackwardParams> s_ds = new("groupedlowrank", "groupedlowrank_bwd_ds");
     private static readonly KernelFamily<BackwardParams> s_dx = new("groupedlowrank", "groupedlowrank_bwd_dx");
     private static readonly KernelFamily<BackwardParams> s_dw = new("groupedlowrank", "groupedlowrank_bwd_dw");
@@ -99,10 +101,13 @@ internal static class GroupedLowRankCuda
         };
         if (!isLong && x.DType != DType.F32 && plan.MostTiles <= MostCountedTiles)
         {
-            s_forwardShort.Launch(
+            bool few = table.Rank <= FewRanks;
+            (few ? s_forwardFewRanks : s_forwardShort).Launch(
                 device,
                 x.DType,
-                new LaunchShape((uint)plan.MostTiles, ((uint)splits * slices) + parts, 1, Threads, shared),
+                few
+                    ? new LaunchShape(Math.Max((uint)splits, parts), (uint)plan.MostTiles, 1, Threads)
+                    : new LaunchShape((uint)plan.MostTiles, ((uint)splits * slices) + parts, 1, Threads, shared),
                 new ForwardParams
                 {
                     Shrink = shrink,
