@@ -15,7 +15,9 @@
 // Versions: v1, S computed by the first blocks, before their tile, and W loaded turn by turn: in a chain at 4096 × 4096, r 16,
 //           13.4 µs for 1 row, 59% of copy, 16.8 µs for 16 (H200, 2026-11-27); a ring of cp.async in its place was no faster
 //           v2, blocks of their own for S, W ahead of its use: 1.01 and 1.16 times the library's bare product, v1 1.09 (H100, 2026-11-27)
-//           v3, warps of their own for S, B and the bias: not yet measured
+//           v3, warps of their own for S, B and the bias; r 16, v2 beside it: 12.8 µs for 16 rows where v2 takes 16.9 and the library's
+//           bare product 12.8, 11.5 for one where they take 13.2 and 12.8; r 256: 18.7 for 33.5 (a harness, H200, 2026-11-27). W by
+//           a ring of cp.async gains 3% at 16 rows and loses 13 to 45% at fewer; pairs of blocks and wider blocks are slower
 #include "../common/memory.cuh"
 #include "../common/mma.cuh"
 
