@@ -145,24 +145,23 @@ __device__ __forceinline__ void product_to_shared(
         }
 }
 
-// Barriers of some of a block's warps; 0 is that of all (PTX ISA, "bar").
-enum Barrier : int { StreamBarrier = 1, SideBarrier = 2, FullBarrier = 3, EmptyBarrier = 4 };
+// Barriers of a block's warps (PTX ISA, "bar"): of those that stream, of those beside them, and of all, which a tile has one of.
+enum Barrier : int { StreamBarrier = 1, SideBarrier = 2, TileBarrier = 3 };
 template <int Threads> __device__ __forceinline__ void barrier_sync(Barrier barrier) {
     asm volatile("bar.sync %0, %1;\n" ::"r"((int)barrier), "n"(Threads) : "memory");
 }
-template <int Threads> __device__ __forceinline__ void barrier_arrive(Barrier barrier) {
-    asm volatile("bar.arrive %0, %1;\n" ::"r"((int)barrier), "n"(Threads) : "memory");
-}
 
-// The warps that read W. For each tile they wait for its `delta`, [8·NT][16·MT], and say when they have read it.
+// The warps that read W. Tiles have their `delta`, [8·NT][16·MT], in two places in turn: the other warps write a tile's before its
+// barrier, and the place is free again at the next one.
 template <typename T, int NT, int MT, int Side>
-__device__ __forceinline__ void stream_tiles(const GemvParams& p, float* sums, const float* delta) {
-    constexpr int Rows = 16 * MT, All = StreamThreads + 32 * Side;
-    int n = threadIdx.x & 15, row = threadIdx.x >> 4, step = gridDim.x * Rows;
-    for (int n0 = blockIdx.x * Rows; n0 < p.outputs; n0 += step) {
+__device__ __forceinline__ void stream_tiles(const GemvParams& p, float* sums, const float* deltas) {
+    constexpr int Rows = 16 * MT, Columns = 8 * NT, All = StreamThreads + 32 * Side;
+    int n = threadIdx.x & 15, row = threadIdx.x >> 4, step = gridDim.x * Rows, place = 0;
+    for (int n0 = blockIdx.x * Rows; n0 < p.outputs; n0 += step, place ^= 1) {
         product_to_shared<T, NT, MT, StreamWarps>(
             p, (const T*)p.w + n0 * p.w_stride, p.w_stride, p.outputs - n0, 0, p.inputs, p.vectors & 1, threadIdx.x >> 5, sums);
-        barrier_sync<All>(FullBarrier);
+        barrier_sync<All>(TileBarrier);
+        const float* delta = deltas + place * (Rows * Columns);
         if (row < p.rows) {
 #pragma unroll
             for (int h = 0; h < MT; h++) {
@@ -174,10 +173,7 @@ __device__ __forceinline__ void stream_tiles(const GemvParams& p, float* sums, c
                 if (output < p.outputs) ((T*)p.y)[row * p.y_stride + output] = from_float<T>(sum);
             }
         }
-        if (n0 + step < p.outputs) {
-            barrier_arrive<All>(EmptyBarrier);
-            barrier_sync<StreamThreads>(StreamBarrier);
-        }
+        if (n0 + step < p.outputs) barrier_sync<StreamThreads>(StreamBarrier);
     }
 }
 
@@ -233,7 +229,7 @@ template <int NT, int Side> __device__ __forceinline__ void collect_s(const Gemv
 
 // The other warps: S, then bias + S·Bᵀ of each tile while the tile of W is on its way. `s` also holds the sums of S's units.
 template <typename T, int NT, int MT, int Side>
-__device__ __forceinline__ void side_tiles(const GemvParams& p, float* s, float* delta) {
+__device__ __forceinline__ void side_tiles(const GemvParams& p, float* s, float* deltas) {
     constexpr int Rows = 16 * MT, Columns = 8 * NT, All = StreamThreads + 32 * Side;
     // A thread has `Own` elements of one row of B, and that row's next Ahead times 8 ranks in registers.
     constexpr int Own = Rows * Columns / (32 * Side), Ahead = NT == 1 ? 2 : 8;
@@ -243,8 +239,8 @@ __device__ __forceinline__ void side_tiles(const GemvParams& p, float* s, float*
     int rank_tiles = (p.rank + 15) / 16, units = rank_tiles * p.splits, padded = 16 * rank_tiles;
     publish_units<T, NT, Side>(p, units, padded, s);
 
-    int step = gridDim.x * Rows, first = blockIdx.x * Rows;
-    for (int n0 = first; n0 < p.outputs; n0 += step) {
+    int step = gridDim.x * Rows, first = blockIdx.x * Rows, place = 0;
+    for (int n0 = first; n0 < p.outputs; n0 += step, place ^= 1) {
         int output = min(n0 + n, p.outputs - 1);
         const T* b = (const T*)p.b + output * p.b_stride;
         auto load = [&](int j) {
@@ -286,10 +282,9 @@ __device__ __forceinline__ void side_tiles(const GemvParams& p, float* s, float*
                 }
             }
         }
-        if (n0 != first) barrier_sync<All>(EmptyBarrier);
 #pragma unroll
-        for (int i = 0; i < Own; i++) delta[(m0 + i) * Rows + n] = sum[i];
-        barrier_arrive<All>(FullBarrier);
+        for (int i = 0; i < Own; i++) deltas[place * (Rows * Columns) + (m0 + i) * Rows + n] = sum[i];
+        barrier_sync<All>(TileBarrier);
     }
 
     if (units > 0 && t == 0) {
@@ -305,9 +300,9 @@ __device__ __forceinline__ void side_tiles(const GemvParams& p, float* s, float*
 template <typename T, int NT, int MT, int Side> __device__ __forceinline__ void gemv_body(const GemvParams& p) {
     __shared__ float sums[StreamWarps * WarpSums<NT, MT>];
     __shared__ float4 s[MostRank * 2 * NT];
-    __shared__ float delta[8 * NT * 16 * MT];
-    if (threadIdx.x < StreamThreads) stream_tiles<T, NT, MT, Side>(p, sums, delta);
-    else side_tiles<T, NT, MT, Side>(p, reinterpret_cast<float*>(s), delta);
+    __shared__ float deltas[2 * 8 * NT * 16 * MT];
+    if (threadIdx.x < StreamThreads) stream_tiles<T, NT, MT, Side>(p, sums, deltas);
+    else side_tiles<T, NT, MT, Side>(p, reinterpret_cast<float*>(s), deltas);
 }
 
 // Warps beside those that stream: as many as leave these their registers.
