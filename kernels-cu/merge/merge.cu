@@ -21,7 +21,9 @@
 //   (32 × 4096², H200, as all here but v4's and v5's H100; 2026-11-27); v3 apply walks over the tiles: 67%; v4 tensor cores, a block
 //   a tile: 79%; v5 tensor cores, apply walks over the tiles: 72%; v6 v4 with a third block for a slice: 79%, and 69% for Llama 8B's
 //   matrices; v7 strips for a slice: 83% and 82% (3.5 TB/s), a single 4096² 25.5 µs instead of 31. v6 and v7 side by side in a
-//   harness; lora_bench.py: 73% and 83% for 8192×28672 (aab7228 and 2f00308, H100)
+//   harness; lora_bench.py: 73% and 83% for 8192×28672 (aab7228 and 2f00308, H100); v8 blocks that stay: 87 to 89% for 32 × 4096²
+//   where v7 has 83%, 86% for Llama 8B's matrices where it has 81% (a harness, H200); on an H100 both have 85% (lora_bench.py at
+//   c47f44a, 8192×28672), and so has a pass without products there
 #include "apply.cuh"
 #include "report.cuh"
 
