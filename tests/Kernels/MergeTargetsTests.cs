@@ -57,6 +57,15 @@ public sealed class MergeTargetsTests
         Assert.Equal(alone, set.Bytes());
     }
 
+    /// <summary>Shared memory of a block: compute capability 9.0, 8.0, and 8.6 and 8.9.</summary>
+    [Theory]
+    [InlineData(227 << 10, true)]
+    [InlineData(163 << 10, false)]
+    [InlineData(99 << 10, false)]
+    [Trait("Device", "Cpu")]
+    public void Strips_are_taken_where_two_blocks_fit(int sharedBytesPerBlock, bool holds) =>
+        Assert.Equal(holds, MergeCuda.HoldsStrips(sharedBytesPerBlock));
+
     [Fact]
     public void Sizes_are_told_for_each_matrix()
     {

@@ -19,6 +19,7 @@ internal static class MergeCuda
     // 2-byte elements, which have the most columns) and three steps of 16 rows with their part of the left one.
     private const int StripBytes = 1024;
     private const int StripBlocks = 2;
+    private const int ReservedBytes = 1024;
     private static readonly uint s_stripSharedBytes = (uint)(
         (2 * Unsafe.SizeOf<MergeTable.MatrixEntry>()) + (StripBytes / 2 * DeltaFactors.ItemBytes)
         + (3 * 16 * (StripBytes + DeltaFactors.ItemBytes)));
@@ -37,11 +38,12 @@ internal static class MergeCuda
     /// <summary>The arguments have been checked.</summary>
     public static void Apply(Device device, ReadOnlySpan<MergeMatrix> matrices)
     {
-        bool oneSlice = HaveOneSlice(matrices);
+        var cuda = (CudaDevice)device;
+        bool byStrips = HaveOneSlice(matrices) && HoldsStrips(cuda.Context.SharedBytesPerBlock);
         using var table = new MergeTable(
-            "Merge.Apply", (CudaDevice)device, s_pack, matrices, oneSlice ? StripBytes : DeltaFactors.TileRowBytes);
+            "Merge.Apply", cuda, s_pack, matrices, byStrips ? StripBytes : DeltaFactors.TileRowBytes);
         var parameters = new MergeParams { Table = table.Parameters, Strips = table.Tiles };
-        if (oneSlice)
+        if (byStrips)
         {
             table.LaunchResident(s_applySlice, parameters, 2 * table.MatrixBytes, StripBlocks, s_stripSharedBytes);
         }
@@ -50,6 +52,16 @@ internal static class MergeCuda
             table.Launch(s_apply, parameters, 2 * table.MatrixBytes);
         }
     }
+
+    /// <summary>
+    /// Whether a multiprocessor holds two blocks that take strips: one alone is slower than the kernel that goes by tiles, and
+    /// some GPUs have no room for one.
+    /// </summary>
+    /// <param name="sharedBytesPerBlock">
+    /// A block's most shared memory. A multiprocessor has 1 KB more, and each of its blocks costs as much beside its own.
+    /// </param>
+    internal static bool HoldsStrips(int sharedBytesPerBlock) =>
+        StripBlocks * (s_stripSharedBytes + ReservedBytes) <= sharedBytesPerBlock + ReservedBytes;
 
     /// <summary>
     /// Merges and records. Records go to a pool of a fifth of the matrices' bytes first; one wait tells how many there are, and
