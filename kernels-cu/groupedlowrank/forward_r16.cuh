@@ -6,7 +6,8 @@
 //            whose old values it has sent for before it waits. So each block looks up its tile and adapter once, and 64 tiles of
 //            4096² are on their way at once where the two halves as blocks of their own were two rounds of blocks
 // Progress: blocks begin in the order of their indices, those of a tile are neighbours, and each has stored its split before it
-//           waits.  The last block of a tile to have seen its sums sets the tile's counters back to 0
+//           waits; the GPU holds all splits of a tile at once, for which its launcher sees to it that they are no more than its
+//           multiprocessors.  The last block of a tile to have seen its sums sets the tile's counters back to 0
 // Versions: v1 10.5 µs for 64 rows with as many adapters of rank 16, 4096², where forward_t16 takes 12.5; 8 adapters 9.5 for 10.7 (a
 //           harness that replays a graph, H200, 2026-11-27)
 #pragma once

@@ -35,10 +35,12 @@ struct LowRankGradParams {
 };
 
 constexpr int GradThreads = 256, GradRows = 64, GradColumns = 128, GradTile = GradRows * GradColumns;
-constexpr int GradStages = 5;  // tiles in the ring; six would leave GPUs with 99 KB a block without rank 16
 
-// Groups of 128 columns of a block, whose part of U its warps keep in up to 64 registers a thread and their sums in up to 32. Where
-// dS is formed too, near-square blocks leave the fewest partial sums; for gradients alone narrow ones do.
+// Tiles in the ring. With 99 KB a block, as GPUs of 8.6 and 8.9 have, ranks up to 16 fit; six would leave rank 16 out there.
+constexpr int GradStages = 5;
+
+// Groups of 128 columns of a block, whose part of U its warps keep in up to 64 registers a thread and their sums in up to 32, for
+// gradients alone 64. Where dS is formed too, near-square blocks leave the fewest partial sums; for gradients alone narrow ones do.
 template <int Tiles, bool Down> constexpr int GradGroups = !Down ? 1 : Tiles <= 2 ? 4 : 2;
 
 // Ring of F: what is being read and what the tiles on their way belong to.

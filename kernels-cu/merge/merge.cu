@@ -1,5 +1,6 @@
 // merge_apply — W ← round(W + Δ), Δ = Σ scale·B·A (common/delta.cuh), for all matrices of a table in one launch
-// merge_apply_slice — the same, bit for bit, where no matrix has more than one slice of factors: one adapter of rank 16 at most
+// merge_apply_slice — the same, bit for bit, where no matrix has more than one slice of factors, one adapter of rank 16 at most, and a
+//   multiprocessor holds two of its blocks: 9.0, not 8.0 to 8.9
 // merge_exact — the same, and per tile of 128 rows × 256 bytes the elements that round(W′ − Δ) does not bring back
 // merge_undo — W ← round(W′ − Δ), then those elements;  merge_pack — all factors, in one launch
 // Shapes: W [R,C] with a row stride; any alignment (16-byte accesses where it allows); factors packed, see delta.cuh
@@ -23,7 +24,7 @@
 //   matrices; v7 strips for a slice: 83% and 82% (3.5 TB/s), a single 4096² 25.5 µs instead of 31. v6 and v7 side by side in a
 //   harness; lora_bench.py: 73% and 83% for 8192×28672 (aab7228 and 2f00308, H100); v8 blocks that stay: 87 to 89% for 32 × 4096²
 //   where v7 has 83%, 86% for Llama 8B's matrices where it has 81% (a harness, H200); on an H100 both have 85% (lora_bench.py at
-//   c47f44a, 8192×28672), and so has a pass without products there
+//   c47f44a, 8192×28672), where a pass without products has 82 to 88%. GPUs of 8.0 to 8.9 went by v7's strips and go by tiles again
 #include "apply.cuh"
 #include "report.cuh"
 

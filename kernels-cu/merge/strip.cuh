@@ -20,8 +20,8 @@ static_assert(StripSteps * StepRows == DeltaRows, "matrices' tiles are counted b
 
 constexpr int NoStrip = 0x7fffffff;  // begins behind every strip
 
-// When in a strip the next one's matrix is looked up and its right factor is asked for: each is there StepStages steps later at the
-// latest, the first for the second, both before copies cross over.
+// When in a strip the next one's matrix is looked up and its right factor is asked for: each is there StepStages − 1 steps later, the
+// first for the second, both before copies cross over.
 constexpr int LookUpStep = 1, RightStep = LookUpStep + StepStages - 1;
 static_assert(RightStep + StepStages - 1 <= StripSteps && RightStep <= StripSteps - StepStages + 1, "the next strip is known in time");
 

@@ -6,7 +6,7 @@
 // Bytes: forward 2·R·C·e + C·e + 4·R, backward 3·R·C·e, with dx += 4·R·C·e.  Bound: memory, target >= 85% of copy bandwidth
 // Algorithm: a row stays in registers, 4 packs of 16 bytes a thread of each operand, all loaded before the first is used; its
 //   threads are a part of a warp, a warp, or the warps of a block.  Unaligned or very long rows, and weights of another dtype:
-//   one block a row, element by element (common/rownorm.cuh)
+//   one block a row, element by element (common/rownorm_fwd.cuh, rownorm_bwd.cuh)
 // Numerics: fixed reduction order by C and alignment alone, deterministic.  Aliasing: y may be x, dx may be dy
 #include "../common/column_sums.cuh"
 #include "../common/rownorm_bwd.cuh"

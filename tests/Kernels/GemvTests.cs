@@ -33,6 +33,10 @@ public sealed class GemvTests
                 data.Add(dtype, [2, 8, 7, 2]);
                 data.Add(dtype, [0, 8, 8, 2]);
                 data.Add(dtype, [1, 4608, 4100, 16]);
+
+                // More outputs than a GPU's blocks have at once: some have three tiles.
+                data.Add(dtype, [3, 264, 8500, 16]);
+                data.Add(dtype, [16, 264, 8500, 16]);
             }
 
             return data;

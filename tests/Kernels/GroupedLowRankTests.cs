@@ -20,6 +20,9 @@ public sealed partial class GroupedLowRankTests
                 data.Add(dtype, [1, 65, 43], [4, 0, -1, 1, 3, 0, 2, 6, -1, 1]);
                 data.Add(dtype, [1, 640, 1040], [.. Enumerable.Range(0, 40).Select(i => i < 25 ? 1 : (i % 7) - 1)]);
 
+                // More splits of the inputs than parts of the outputs.
+                data.Add(dtype, [1, 1280, 72], [2, 1, 0, -1, 1, 2, 0, 0, 1, 2]);
+
                 // Prompts: several tiles for each adapter, the last ones short.
                 data.Add(dtype, [70, 96, 72], [1, -1, 0, 1]);
                 data.Add(dtype, [33, 136, 520], [2, 4, 4, 5, 6]);

@@ -22,6 +22,10 @@ public sealed class LowRankPassTests
                 data.Add(dtype, 65, 1032, [40, 8]);
                 data.Add(dtype, 150, 136, [264, 32]);
                 data.Add(dtype, 40, 272, [8, 64]);
+
+                // Several groups of rows a block, more than a factor's ring has places.
+                data.Add(dtype, 50688, 72, [40, 16]);
+                data.Add(dtype, 34000, 40, [24, 32]);
             }
 
             return data;

@@ -218,8 +218,14 @@ public sealed class MergeTargetsTests
                 // Many matrices are small ones: that there are many is what they test.
                 int limit = count > 100 ? 20 : most;
                 (int outputs, int inputs) = (sizes.Next(1, limit), sizes.Next(1, limit));
-                bool transposed = i % 2 == 1;
-                DType dtype = TestDevice.FloatTypes[i % TestDevice.FloatTypes.Count];
+                bool transposed = sizes.Next(2) == 1;
+                DType dtype = TestDevice.FloatTypes[sizes.Next(TestDevice.FloatTypes.Count)];
+                if (oneSlice && i % 11 == 7)
+                {
+                    // Nothing of it to merge, between matrices that have tiles.
+                    (outputs, inputs) = sizes.Next(2) == 0 ? (0, inputs) : (outputs, 0);
+                }
+
                 DType adapters = dtype != DType.F64 && i % 5 > 0 ? DType.F32 : dtype;
                 Shape shape = transposed ? [inputs, outputs] : [outputs, inputs];
                 _weights.Add(random.Normal(shape, dtype, 0.1, rowGap: i % 4 * 4));

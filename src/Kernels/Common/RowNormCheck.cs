@@ -16,6 +16,7 @@ internal static class RowNormCheck
         Check.ForRows(op, rstd, x, nameof(rstd));
     }
 
+    /// <summary>All but the layout of <paramref name="x"/>; gradients that are not asked for are null.</summary>
     public static void Backward(
         string op, Tensor dy, Tensor x, Tensor w, Tensor? mean, Tensor rstd, Tensor? dx, Tensor? dw, Tensor? db)
     {

@@ -29,7 +29,7 @@ internal static class GemvCuda
     private const int LeastSplit = 512;
     private const int SplitUnit = 32;
 
-    // Two counters, then the partial sums: [splits][rank][16].
+    // Two counters, then the partial sums: [splits][rank][8 or 16].
     private const int CounterBytes = 256;
     private const int WorkspaceBytes = CounterBytes + (MostSplits * Gemv.MostRank * Gemv.MostRows * sizeof(float));
 

@@ -101,7 +101,7 @@ internal static class GroupedLowRankCuda
         };
         if (!isLong && x.DType != DType.F32 && plan.MostTiles <= MostCountedTiles)
         {
-            bool few = table.Rank <= FewRanks;
+            bool few = table.Rank <= FewRanks && splits <= ((CudaDevice)device).Context.Multiprocessors;
             (few ? s_forwardFewRanks : s_forwardShort).Launch(
                 device,
                 x.DType,
