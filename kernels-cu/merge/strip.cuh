@@ -1,8 +1,8 @@
 // merge_apply_slice: merge_apply where no matrix has more than one slice of factors. As many blocks as the GPU holds at once take
 // strips, 128 rows of 1 KB, in turn: a warp keeps the right factor of its 128 bytes in registers, so that a step of 16 rows asks L2
 // for 1.5 KB of the left one beside its 16 KB of W, where a tile of merge_apply asks for 12, and neighbouring warps read and write
-// neighbouring bytes. Copies run two steps ahead, from one strip on into the next: a block that began anew for each strip stood
-// still for 12% of its time, while it looked its matrix up and waited for the first step. The next strip's matrix is looked up, and
+// neighbouring bytes. Copies run two steps ahead, from one strip on into the next: a pass without products whose blocks began anew
+// for each strip came to 92% of copy, and to 82% where they looked their matrix up first. The next strip's matrix is looked up, and
 // its right factor copied to shared memory, during this one.
 // How the passes over W mix is half of the speed (an in-place pass without products, 32 × 4096², H200, 2026-11-27): warps that go
 // their own ways come to 83 to 88% of copy, blocks whose warps meet before each step to 92 to 94%, with 48 to 64 KB on

@@ -168,13 +168,13 @@ public sealed class LowRankDownTests
             _both!.AssertGuards();
             _copy!.AssertGuards();
             using Tensor all = Part(Rows, 0, Weight.Inputs);
-            Assert.Equal(_x, Bytes(all));
+            Assert.Equal(_x, LowRankTests.Bytes(all));
         }
 
         public byte[] S(int rows)
         {
             using Tensor s = Part(rows, Weight.Inputs, Weight.Width);
-            return Bytes(s);
+            return LowRankTests.Bytes(s);
         }
 
         public byte[] Copied() => _copy!.ToBytes();
@@ -208,12 +208,6 @@ public sealed class LowRankDownTests
         {
             using Tensor some = _both!.Tensor.Slice(0, 0, rows);
             return some.Slice(1, column, columns);
-        }
-
-        private static byte[] Bytes(Tensor tensor)
-        {
-            using Tensor dense = Copy.Dense(tensor);
-            return dense.ToBytes();
         }
     }
 }

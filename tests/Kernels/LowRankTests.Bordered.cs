@@ -214,7 +214,7 @@ public sealed partial class LowRankTests
         KernelAssert.Close(bound with { Arithmetic = bound.Arithmetic + roundings }, op.Name, exact, copy, magnitude);
     }
 
-    private static byte[] Bytes(Tensor tensor)
+    internal static byte[] Bytes(Tensor tensor)
     {
         using Tensor dense = Copy.Dense(tensor);
         return dense.ToBytes();

@@ -58,8 +58,11 @@ internal static class GemvCuda
         KernelFamily<GemvParams> kernels = isShort ? s_short : s_long;
         nint workspace = s_workspaces.GetOrAdd(cuda, Reserve);
         int threads = isShort ? ShortThreads : LongThreads;
-        int resident = s_residents.GetOrAdd((cuda, x.DType, isShort), static (key, family) =>
-            family.Of(key.Device, key.DType).BlocksPerMultiprocessor(key.Short ? ShortThreads : LongThreads) * key.Device.Context.Multiprocessors, kernels);
+        int resident = s_residents.GetOrAdd(
+            (cuda, x.DType, isShort),
+            static (key, use) =>
+                use.Kernels.Of(key.Device, key.DType).BlocksPerMultiprocessor(use.Threads) * key.Device.Context.Multiprocessors,
+            (Kernels: kernels, Threads: threads));
         int rank = a.Rows;
         int splits = Math.Clamp(x.Columns / LeastSplit, 1, rank > ManyRanks ? SplitsOfManyRanks : MostSplits);
         int splitInputs = (int)CudaLaunch.CeilDiv(CudaLaunch.CeilDiv(Math.Max(x.Columns, 1), splits), SplitUnit) * SplitUnit;

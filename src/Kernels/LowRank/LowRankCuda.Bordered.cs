@@ -21,7 +21,7 @@ internal static partial class LowRankCuda
     // Blocks that run at once: one a multiprocessor of today's GPUs. A constant, so that a sum has the same bits on every GPU.
     private const int GradientBlocks = 132;
 
-    // What a wave of blocks costs before and after its tiles, in tiles, the partial sums it leaves included.
+    // What a wave of blocks costs before and after its tiles, in tiles, the partial sums it leaves included: an estimate.
     private const int GradientWaveTiles = 6;
 
     // Of dS where sums over rows are formed too, all of which each thread that adds up dA reads.
@@ -293,8 +293,8 @@ internal static partial class LowRankCuda
     private static bool AllPlain(IReadOnlyList<Tensor?> gradients) =>
         gradients.All(static gradient => gradient is null || (gradient.DType == DType.F32 && gradient.IsContiguous));
 
-    // Rows of a block, in groups of 64 that are so many tiles each: of up to four waves of blocks the cheapest. A multiprocessor
-    // works through its tiles a quarter faster than memory brings its share of them, so that a few may be idle.
+    // Rows of a block, in groups of 64 that are so many tiles each: of up to four waves of blocks the cheapest. By estimate a
+    // multiprocessor works through its tiles a quarter faster than memory brings its share of them, so that a few may be idle.
     private static int RowGroupsPerBlock(long rowGroups, int columnBlocks, int tiles)
     {
         (long best, long least) = (rowGroups, long.MaxValue);

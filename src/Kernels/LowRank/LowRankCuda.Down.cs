@@ -61,7 +61,7 @@ internal static partial class LowRankCuda
             return false;
         }
 
-        (KernelFamily<DownParams> kernel, int blockRows) = DownKernel(rows, width);
+        (KernelFamily<DownParams> kernel, int blockRows) = DownKernel(s_down16, s_down32, rows, width);
         kernel.Launch(
             x.Device,
             x.DType,
@@ -99,18 +99,17 @@ internal static partial class LowRankCuda
     }
 
     // Either gives the same bits.
-    private static (KernelFamily<DownParams> Kernel, int Rows) DownKernel(int rows, int width)
+    private static (KernelFamily<T> Kernel, int Rows) DownKernel<T>(KernelFamily<T>[] by16, KernelFamily<T>[] by32, int rows, int width)
+        where T : unmanaged
     {
-        int index = DownIndex(width);
-        return CudaLaunch.CeilDiv(rows, 16) <= DownBlocks ? (s_down16[index], 16) : (s_down32[index], 32);
+        int index = width <= 8 ? 0 : width <= 16 ? 1 : 2;
+        return CudaLaunch.CeilDiv(rows, 16) <= DownBlocks ? (by16[index], 16) : (by32[index], 32);
     }
 
     // A kernel for each width, no field of its own: fields of several files are initialized in no order.
     private static KernelFamily<T>[] DownKernels<T>(string name, int rows)
         where T : unmanaged =>
         [.. new[] { 8, 16, MostDownWidth }.Select(w => new KernelFamily<T>(Image, $"{name}_m{rows}_r{w}"))];
-
-    private static int DownIndex(int width) => width <= 8 ? 0 : width <= 16 ? 1 : 2;
 
     // S and its copy of linears that may have a scale each.
     private static DownTarget Target(BorderedWeight weight, Tensor s, Tensor? copy)

@@ -37,13 +37,11 @@ internal static partial class LowRankCuda
             return false;
         }
 
-        int index = DownIndex(width);
-        long blocks = CudaLaunch.CeilDiv(rows, 16);
-        bool few = blocks <= DownBlocks;
-        (few ? s_swiGluDown16 : s_swiGluDown32)[index].Launch(
+        (KernelFamily<SwiGluDownParams> kernel, int blockRows) = DownKernel(s_swiGluDown16, s_swiGluDown32, rows, width);
+        kernel.Launch(
             gate.Device,
             gate.DType,
-            LaunchShape.Blocks(few ? blocks : CudaLaunch.CeilDiv(rows, 32), 256),
+            LaunchShape.Blocks(CudaLaunch.CeilDiv(rows, blockRows), 256),
             new SwiGluDownParams
             {
                 Gate = gate.Pointer,
